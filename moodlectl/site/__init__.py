@@ -1,0 +1,1 @@
+"""Moodle, as an action sees it: the port, and the two sites that answer it."""

@@ -1,0 +1,452 @@
+"""The one port between what a person wants done and a Moodle that can do it.
+
+``Site`` is the Protocol; the frozen records below are all that passes through it. ``site.live`` answers it from a
+real Moodle, ``site.practice`` from a small built-in one, and one contract suite holds both to the same words.
+
+Conventions: ids are Moodle's own; times are aware ``datetime`` in UTC (``None`` where Moodle stores 0); sizes are
+bytes; text is as Moodle stores it, not escaped for a terminal.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+Area = Literal["course", "private", "automated"]
+AREAS: tuple[Area, ...] = ("course", "private", "automated")
+Mode = Literal["new", "merge", "replace"]
+Enrolments = Literal["manual", "with-users", "always"]
+
+
+# --- progress ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step forward of something long: ``done`` of ``total`` units, ``total`` None where unknown.
+
+    ``phase`` is one of the few words a person sees: ``backup``, ``download``, ``upload``, ``unpack``, ``check``,
+    ``restore``, ``verify``, ``scan``. ``unit`` is ``bytes`` or ``steps``.
+    """
+
+    phase: str
+    done: float
+    total: float | None = None
+    unit: Literal["bytes", "steps"] = "steps"
+    message: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def no_progress(_: Progress) -> None:
+    """The progress callback of whoever does not care."""
+
+
+# --- what a site is ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """Who answers: ``release`` such as ``4.5.6 (Build: 20250811)``, ``version`` such as ``2024100706.00``.
+
+    ``identifier_hash`` is the md5 of Moodle's site identifier as backups carry it, None without a shell.
+    ``username`` is the user the site acts as.
+    """
+
+    name: str
+    url: str
+    release: str
+    version: str
+    username: str
+    identifier_hash: str | None = None
+
+
+class Verdict(enum.StrEnum):
+    """How one line of a site check went."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of ``site check``: what was looked at, how it went, and what to do about it."""
+
+    name: str
+    verdict: Verdict
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Category:
+    """A course category; ``path`` is its names from the top, outermost first."""
+
+    id: int
+    name: str
+    idnumber: str
+    parent: int
+    path: tuple[str, ...]
+    visible: bool
+    courses: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """A course as lists show it. ``idnumber`` is empty where there is none or it may not be seen."""
+
+    id: int
+    shortname: str
+    fullname: str
+    idnumber: str
+    category_id: int
+    category_name: str
+    startdate: datetime | None
+    visible: bool
+    url: str
+    format: str = ""
+    enddate: datetime | None = None
+
+
+@dataclass(frozen=True)
+class CourseRef:
+    """How a person named a course, already taken apart: ``id``, ``shortname`` or ``idnumber`` and its value."""
+
+    field: Literal["id", "shortname", "idnumber"]
+    value: str
+
+    def __str__(self) -> str:
+        return self.value if self.field == "shortname" else f"{self.field}:{self.value}"
+
+
+@dataclass(frozen=True)
+class CategoryRef:
+    """How a person named a category: by ``id``, ``idnumber``, or a ``path`` of names ``Science / Biology``."""
+
+    field: Literal["id", "idnumber", "path"]
+    value: str
+
+
+@dataclass(frozen=True)
+class Activity:
+    """One activity: ``id`` is the course module id; ``subsection`` the section it unfolds into, if it is one."""
+
+    id: int
+    module: str
+    name: str
+    visible: bool = True
+    subsection_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section with its activities in order; ``parent_activity`` is the cmid of the subsection it belongs to."""
+
+    id: int
+    number: int
+    name: str
+    visible: bool = True
+    activities: tuple[Activity, ...] = ()
+    parent_activity: int | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a course, or a backup of one, holds, in numbers that can be compared.
+
+    ``activities`` counts by module name. ``users`` are people enrolled (site) or included (backup). ``grades`` are
+    grades that have a value, ``questions`` question bank entries, ``files`` files of the course without its
+    backups, and ``file_bytes`` their sizes added up. None means not counted there.
+    """
+
+    sections: int | None = None
+    activities: Mapping[str, int] = field(default_factory=dict)
+    users: int | None = None
+    groups: int | None = None
+    grade_items: int | None = None
+    grades: int | None = None
+    questions: int | None = None
+    files: int | None = None
+    file_bytes: int | None = None
+
+
+# --- backups ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BackupFile:
+    """A stored backup. ``locator`` is the site's own handle to it, opaque to everybody else.
+
+    ``area`` is where it lies; ``owner`` the username for the private area; ``directory`` is set where it lies in
+    the external folder of automated backups. ``sha1`` is None where the site was not asked for it (REST alone).
+    """
+
+    course_id: int
+    course_shortname: str
+    area: Area
+    filename: str
+    size: int
+    timecreated: datetime
+    sha1: str | None
+    has_users: bool | None
+    url: str | None
+    owner: str | None = None
+    directory: str | None = None
+    locator: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BackupListing:
+    """The backups found, newest first, and what could not be looked at and why (one sentence each)."""
+
+    files: tuple[BackupFile, ...]
+    notes: tuple[str, ...] = ()
+
+
+LockedBy = Literal["config", "hierarchy", "permission"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a backup or restore plan, by Moodle's own name.
+
+    ``level`` is ``root``, ``course``, ``section``, ``activity``, ``subsection`` or ``subactivity``; for items
+    ``item_id`` is the section id or course module id and ``item`` its title. ``choices`` is set for a list.
+    ``locked_by``: the admin's configuration, a setting it depends on (named in ``depends_on``), or a missing
+    capability of the acting user.
+    """
+
+    name: str
+    value: str | int | bool | None
+    level: str
+    label: str = ""
+    visible: bool = True
+    locked_by: LockedBy | None = None
+    depends_on: tuple[str, ...] = ()
+    item_id: int | None = None
+    item: str = ""
+    module: str = ""
+    choices: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class ItemChoice:
+    """Which sections and activities take part, by id: section ids and course module ids.
+
+    For a backup the ids are the course's own; for a restore they are the ids *in the backup*. ``only_*`` None means
+    all. ``userdata_*``/``no_userdata_*`` name the items whose user data is explicitly wanted or not.
+    """
+
+    only_sections: frozenset[int] | None = None
+    only_activities: frozenset[int] | None = None
+    skip_sections: frozenset[int] = frozenset()
+    skip_activities: frozenset[int] = frozenset()
+    userdata_sections: frozenset[int] = frozenset()
+    userdata_activities: frozenset[int] = frozenset()
+    no_userdata_sections: frozenset[int] = frozenset()
+    no_userdata_activities: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class BackupRequest:
+    """One backup to make. ``settings`` are root settings by Moodle's name with the wanted value."""
+
+    course_id: int
+    settings: Mapping[str, bool] = field(default_factory=dict)
+    items: ItemChoice = field(default_factory=ItemChoice)
+    as_user: str | None = None
+
+
+@dataclass(frozen=True)
+class BackupMade:
+    """What a backup ended with: the stored file, the root settings it was made with, Moodle's warnings."""
+
+    file: BackupFile
+    settings: Mapping[str, str | int | bool | None]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+# --- restores ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RestoreSource:
+    """Where the archive is: a local file, or a stored backup of the very site that restores."""
+
+    path: Path | None = None
+    stored: BackupFile | None = None
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """One restore to do. Exactly one of ``category_id`` (mode new) and ``course_id`` (merge, replace) is set.
+
+    ``settings`` are root and course settings by Moodle's name. Texts left None stay what Moodle makes of them.
+    ``users_conflict`` ``without-users`` restores without people where they conflict, instead of refusing.
+    """
+
+    source: RestoreSource
+    mode: Mode
+    category_id: int | None = None
+    course_id: int | None = None
+    fullname: str | None = None
+    shortname: str | None = None
+    idnumber: str | None = None
+    startdate: date | None = None
+    visible: bool | None = None
+    settings: Mapping[str, bool | int | str] = field(default_factory=dict)
+    enrolments: Enrolments | None = None
+    keep_enrolments: bool = False
+    keep_groups: bool = False
+    overwrite_config: bool = False
+    items: ItemChoice = field(default_factory=ItemChoice)
+    users_conflict: Literal["stop", "without-users"] = "stop"
+    as_user: str | None = None
+
+
+@dataclass(frozen=True)
+class Precheck:
+    """Moodle's own pre-check, word for word, and what the site lacks that the backup needs.
+
+    ``missing_plugins`` are frankenstyle names such as ``mod_hotpot``; Moodle itself drops those without a word.
+    """
+
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    missing_plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UsersOutcome:
+    """What restoring does to people: matched with accounts there are, created, in conflict (usernames)."""
+
+    matched: int = 0
+    created: int = 0
+    conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What a restore would do, found out without changing anything but temporary files, which are gone again."""
+
+    request: RestoreRequest
+    precheck: Precheck
+    users: UsersOutcome
+    settings: tuple[Setting, ...]
+    expected: Counts
+    target: Course | None
+    target_counts: Counts | None
+    fullname: str
+    shortname: str
+    backup_release: str
+    site_release: str
+    same_site: bool
+    dangers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore ended with.
+
+    ``expected`` is what the chosen part of the backup holds, ``before`` and ``after`` what the target held; in a new
+    course ``before`` is empty. ``activities`` maps course module ids of the backup to the new ones.
+    """
+
+    course: Course
+    mode: Mode
+    precheck: Precheck
+    users: UsersOutcome
+    expected: Counts
+    before: Counts
+    after: Counts
+    activities: Mapping[int, int]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class AutomatedRun:
+    """What running the automated backups did to one course; ``status`` is Moodle's own word for it."""
+
+    course_id: int
+    shortname: str
+    status: Literal["ok", "error", "unfinished", "skipped", "warning", "notyetrun", "queued"]
+    started: datetime | None
+    ended: datetime | None
+
+
+# --- the port ---------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Site(Protocol):
+    """The few things an action may ask of a Moodle.
+
+    Every method may raise ``AccessError`` (token, permission), ``Unreachable`` (nothing happened) and ``NotFound``.
+    Those that write may also raise ``Refused`` (before anything changed), ``Failed`` (tried and taken back) and
+    ``OutcomeUnknown`` (the site went away while it worked).
+    """
+
+    name: str
+
+    def info(self) -> SiteInfo:
+        """The site's name, address and release. Reads only."""
+
+    def check(self) -> Sequence[Check]:
+        """Look at everything a backup or restore will need, and say what is wrong. Reads only."""
+
+    def categories(self) -> Sequence[Category]:
+        """All course categories that may be seen, parents before children. Reads only."""
+
+    def courses(self, *, category_id: int | None = None, search: str | None = None) -> Sequence[Course]:
+        """The courses of a category (with those below it), or those a search finds, or all. Reads only."""
+
+    def course(self, ref: CourseRef) -> Course:
+        """The one course so named. Raises NotFound. Reads only."""
+
+    def contents(self, course_id: int) -> Sequence[Section]:
+        """Sections in order with their activities; a subsection's section names its parent. Reads only."""
+
+    def counts(self, course_id: int) -> Counts:
+        """What the course holds now, in numbers. Needs a shell. Reads only."""
+
+    def backup_settings(self, course_id: int | None, *, as_user: str | None = None) -> Sequence[Setting]:
+        """Every setting a backup (of that course, or of any) offers here, with its default and lock. Reads only."""
+
+    def backup(self, request: BackupRequest, on_progress: OnProgress = no_progress) -> BackupMade:
+        """Make one backup and store it where Moodle stores such backups. Writes to the site."""
+
+    def backups(
+        self, course_id: int, areas: Sequence[Area] = AREAS, *, owner: str | None = None
+    ) -> BackupListing:
+        """The backups of a course in those areas, newest first; ``owner`` is whose private area. Reads only."""
+
+    def download(
+        self, file: BackupFile, destination: Path, on_progress: OnProgress = no_progress
+    ) -> BackupFile:
+        """Bring a backup down to ``destination``, resuming ``destination.part``; checks size and sha1.
+
+        Returns the file with its sha1. Reads only. Raises Failed where what arrived is not what was sent.
+        """
+
+    def delete_backup(self, file: BackupFile) -> None:
+        """Delete one stored backup, and check that it is gone. Writes to the site."""
+
+    def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
+        """What that restore would do, with Moodle's pre-check. Leaves nothing behind."""
+
+    def restore(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> Restored:
+        """Do it. On failure the world is as it was: a new course is removed again. Writes to the site."""
+
+    def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
+        """Run the site's automated backups now, for every course that is due. Writes to the site."""
+
+    def close(self) -> None:
+        """End what was started: PHP sessions, shared ssh connections."""
