@@ -284,12 +284,21 @@ class RestoreSource:
     stored: BackupFile | None = None
 
 
+DANGERS: Mapping[str, str] = {
+    "newer-backup": "the backup was made by a newer Moodle than the site's",
+    "missing-plugins": "the site lacks plugins that the backup needs; what they made is left out",
+    "without-files": "the backup carries no files and the site has not got them all; they will be missing",
+}
+"""Every danger that stops a restore unless it is accepted by name (``--allow NAME``)."""
+
+
 @dataclass(frozen=True)
 class RestoreRequest:
     """One restore to do. Exactly one of ``category_id`` (mode new) and ``course_id`` (merge, replace) is set.
 
     ``settings`` are root and course settings by Moodle's name. Texts left None stay what Moodle makes of them.
     ``users_conflict`` ``without-users`` restores without people where they conflict, instead of refusing.
+    ``allow`` names the dangers a person has accepted; each of ``DANGERS`` is refused otherwise.
     """
 
     source: RestoreSource
@@ -308,6 +317,7 @@ class RestoreRequest:
     overwrite_config: bool = False
     items: ItemChoice = field(default_factory=ItemChoice)
     users_conflict: Literal["stop", "without-users"] = "stop"
+    allow: frozenset[str] = frozenset()
     as_user: str | None = None
 
 
@@ -438,6 +448,9 @@ class Site(Protocol):
 
     def delete_backup(self, file: BackupFile) -> None:
         """Delete one stored backup, and check that it is gone. Writes to the site."""
+
+    def manifest_xml(self, file: BackupFile) -> bytes:
+        """The ``moodle_backup.xml`` of a stored backup, read where it lies. Needs a shell. Reads only."""
 
     def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
         """What that restore would do, with Moodle's pre-check. Leaves nothing behind."""
