@@ -1,0 +1,130 @@
+"""A file that arrives in pieces: written to ``NAME.part``, hashed on the way, renamed only when it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from moodlectl.errors import Failed
+
+CHUNK = 1 << 20
+
+
+class PartFile:
+    """The unfinished ``destination.part`` of a download, kept for resuming when the download breaks off.
+
+    ``offset`` is how many bytes are there already, ``sha1`` their running hash. Writes a local file. Raises Failed
+    where it cannot be written.
+    """
+
+    def __init__(self, destination: Path, *, resume: bool = True) -> None:
+        self.destination = destination
+        self.path = destination.with_name(destination.name + ".part")
+        self.offset = 0
+        self._hash = hashlib.sha1(usedforsecurity=False)
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = open(self.path, "r+b" if resume and self.path.exists() else "w+b")
+        except OSError as problem:
+            raise _unwritable(self.path, problem) from problem
+        while piece := self._file.read(CHUNK):
+            self._hash.update(piece)
+            self.offset += len(piece)
+
+    @property
+    def sha1(self) -> str:
+        """The sha1 of what has arrived so far, in hex."""
+        return self._hash.hexdigest()
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece."""
+        try:
+            self._file.write(piece)
+        except OSError as problem:
+            raise _unwritable(self.path, problem) from problem
+        self._hash.update(piece)
+        self.offset += len(piece)
+
+    def restart(self) -> None:
+        """Forget what has arrived and begin at the first byte again."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash = hashlib.sha1(usedforsecurity=False)
+        self.offset = 0
+
+    def finish(self, *, size: int | None = None, sha1: str | None = None) -> str:
+        """Check size and sha1 (where known), make the file durable, give it its name; returns its sha1.
+
+        Raises Failed where what arrived is not what was sent; the part is then removed, so that the next attempt
+        starts afresh. A file that is only short so far stays, and the next attempt goes on from there.
+        """
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as problem:
+            raise _unwritable(self.path, problem) from problem
+        self._file.close()
+        details = {"path": str(self.destination), "size": self.offset, "expected_size": size,
+                   "sha1": self.sha1, "expected_sha1": sha1}  # fmt: skip
+        if size is not None and self.offset < size:
+            raise Failed(
+                f"The download of {self.destination.name} broke off after {self.offset} of {size} bytes.",
+                "Ask for it again: it goes on where it stopped.",
+                code="download_incomplete",
+                details=details,
+            )
+        if (size is not None and self.offset != size) or (sha1 and sha1 != self.sha1):
+            self.path.unlink(missing_ok=True)
+            raise Failed(
+                f"What arrived as {self.destination.name} is not what the site sent.",
+                "Download it again. If it happens again, the file is damaged on the site or on the way.",
+                code="download_damaged",
+                details=details,
+            )
+        try:
+            os.replace(self.path, self.destination)
+            _sync_directory(self.destination.parent)
+        except OSError as problem:
+            raise _unwritable(self.destination, problem) from problem
+        return self.sha1
+
+    def close(self) -> None:
+        """Let go of the file; the part stays for another attempt, unless nothing had arrived."""
+        if not self._file.closed:
+            self._file.close()
+            if self.offset == 0:
+                self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename in it durable, where the system can."""
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _unwritable(path: Path, problem: OSError) -> Failed:
+    return Failed(
+        f"Cannot write {path}: {problem.strerror or problem}.",
+        "Free some space there or choose another directory.",
+        code="cannot_write",
+        details={"path": str(path)},
+    )
