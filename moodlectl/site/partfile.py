@@ -1,4 +1,4 @@
-"""A file that arrives in pieces: written to ``NAME.part``, hashed on the way, renamed only when it is whole."""
+"""A file that arrives in pieces: written to ``NAME.part``, hashed on the way, renamed once it is whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, cast
 
 from moodlectl.errors import Failed
 
@@ -16,8 +16,8 @@ CHUNK = 1 << 20
 class PartFile:
     """The unfinished ``destination.part`` of a download, kept for resuming when the download breaks off.
 
-    ``offset`` is how many bytes are there already, ``sha1`` their running hash. Writes a local file. Raises Failed
-    where it cannot be written.
+    ``offset`` is how many bytes are there already, ``sha1`` their running hash. Writes a local file. Raises
+    Failed where it cannot be written.
     """
 
     def __init__(self, destination: Path, *, resume: bool = True) -> None:
@@ -27,7 +27,8 @@ class PartFile:
         self._hash = hashlib.sha1(usedforsecurity=False)
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = open(self.path, "r+b" if resume and self.path.exists() else "w+b")
+            mode = "r+b" if resume and self.path.exists() else "w+b"
+            self._file: BinaryIO = cast(BinaryIO, self.path.open(mode))
         except OSError as problem:
             raise _unwritable(self.path, problem) from problem
         while piece := self._file.read(CHUNK):
@@ -58,8 +59,8 @@ class PartFile:
     def finish(self, *, size: int | None = None, sha1: str | None = None) -> str:
         """Check size and sha1 (where known), make the file durable, give it its name; returns its sha1.
 
-        Raises Failed where what arrived is not what was sent; the part is then removed, so that the next attempt
-        starts afresh. A file that is only short so far stays, and the next attempt goes on from there.
+        Raises Failed where what arrived is not what was sent; the part is then removed, so that the next
+        attempt starts afresh. A file that is only short so far stays, and the next attempt goes on from there.
         """
         try:
             self._file.flush()
@@ -85,7 +86,7 @@ class PartFile:
                 details=details,
             )
         try:
-            os.replace(self.path, self.destination)
+            self.path.replace(self.destination)
             _sync_directory(self.destination.parent)
         except OSError as problem:
             raise _unwritable(self.destination, problem) from problem
