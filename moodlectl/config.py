@@ -1,0 +1,335 @@
+"""The settings file: which sites there are, how each is reached, and where its token comes from.
+
+One road leads from text to object: ``load`` reads TOML, ``_Reader`` takes every key once, and what is left
+over is an error with the path to the key. Nothing secret is ever in the file. Changes go through
+``save_site`` and its neighbours, which keep a person's comments.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from moodlectl import config_words as words
+from moodlectl.errors import ConfigError, NotFound
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+Engine = Literal["runner", "admin-cli"]
+Kind = Literal["live", "practice"]
+
+ENVIRONMENT = "MOODLECTL_CONFIG"
+_ABSENT = object()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """One site as the settings file describes it.
+
+    ``via`` are the hops, outermost first; ``token`` says where the token comes from, never the token itself;
+    ``acting`` is the username of the key ``as``; ``timeout`` is seconds without an answer. ``moodle_dir``,
+    ``php`` and ``exchange_dir`` are paths on the site's host, the other paths are on this machine.
+    """
+
+    name: str
+    url: str = ""
+    kind: Kind = "live"
+    token: str | None = None
+    service: str | None = None
+    via: tuple[str, ...] = ()
+    moodle_dir: str | None = None
+    php: str = "php"
+    acting: str | None = None
+    ca_bundle: Path | None = None
+    allow_http: bool = False
+    ssh_config: Path | None = None
+    engine: Engine = "runner"
+    exchange_dir: str | None = None
+    timeout: float = 60.0
+    folder: Path | None = None
+
+    @property
+    def has_shell(self) -> bool:
+        """Whether the host's shell can be reached: somebody said where Moodle lies there."""
+        return self.kind == "live" and self.moodle_dir is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The site as the settings file writes it: only the keys that say something, in their usual order."""
+        plain: dict[str, Any] = {
+            "kind": self.kind if self.kind != "live" else None,
+            "url": self.url or None,
+            "token": self.token,
+            "service": self.service,
+            "via": list(self.via) or None,
+            "moodle_dir": self.moodle_dir,
+            "php": self.php if self.php != "php" else None,
+            "as": self.acting,
+            "ca_bundle": str(self.ca_bundle) if self.ca_bundle else None,
+            "allow_http": self.allow_http or None,
+            "ssh_config": str(self.ssh_config) if self.ssh_config else None,
+            "engine": self.engine if self.engine != "runner" else None,
+            "exchange_dir": self.exchange_dir,
+            "timeout": self.timeout if self.timeout != SiteConfig.timeout else None,
+            "folder": str(self.folder) if self.folder else None,
+        }
+        return {key: value for key, value in plain.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings: the sites by name, which one is meant when nobody says, and the file they stand in."""
+
+    default: str | None = None
+    sites: Mapping[str, SiteConfig] = field(default_factory=dict)
+    path: Path = Path()
+
+    def site(self, name: str | None = None) -> SiteConfig:
+        """The site of that name, or the default one. Raises NotFound, or ConfigError where none is set up."""
+        wanted = name or self.default
+        if wanted is None:
+            raise ConfigError(
+                "No site is chosen." if self.sites else "No site is set up yet.",
+                "Name one with --site, or make one the default: moodlectl site default NAME"
+                if self.sites
+                else "Set one up: moodlectl site add NAME --url URL (or try: moodlectl demo)",
+                code="nosite",
+            )
+        if wanted not in self.sites:
+            known = ", ".join(self.sites) or "none yet"
+            raise NotFound(
+                f"There is no site named '{wanted}'.",
+                f"{words.suggest(wanted, list(self.sites))}Sites in {self.path}: {known}.".strip(),
+                code="sitenotfound",
+            )
+        return self.sites[wanted]
+
+
+# --- where it is --------------------------------------------------------------------------------------------
+
+
+def default_path() -> Path:
+    """The settings file: what MOODLECTL_CONFIG names, else the one in the platform's config folder."""
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_config_path
+
+    return user_config_path("moodlectl", appauthor=False) / "config.toml"
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def load(path: Path | None = None, *, may_be_absent: bool = False) -> Config:
+    """Read the settings; a default file that is absent is an empty one, a named one is an error. Reads only.
+
+    ``may_be_absent`` is for whoever is about to write it. Raises ConfigError, with the path to the key.
+    """
+    named = path is not None or bool(os.environ.get(ENVIRONMENT))
+    place = path.expanduser() if path is not None else default_path()
+    try:
+        text = place.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if named and not may_be_absent:
+            raise ConfigError(
+                f"There is no settings file {place}.",
+                "Check --config and MOODLECTL_CONFIG, or write it: moodlectl site add NAME --url URL",
+            ) from None
+        return Config(path=place)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"The settings file {place} cannot be read: {problem}") from problem
+    return parse(text, place)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Settings from TOML text; relative paths in it start at the file's folder. Raises ConfigError."""
+    import tomllib
+
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
+        raise ConfigError(f"{path} is not TOML: {problem}.", "Mend that line.") from problem
+    top = _Reader(data, "", path)
+    default = top.take("default", words.read_text)
+    tables = top.take("sites", words.read_table) or {}
+    top.done()
+    sites = {name: _site(name, table, path) for name, table in tables.items()}
+    if default is not None and default not in sites:
+        known = ", ".join(sites) or "none"
+        raise ConfigError(
+            f"At 'default': there is no site named '{default}'.",
+            f"{words.suggest(default, list(sites))}Sites in {path}: {known}.",
+        )
+    return Config(default, sites, path)
+
+
+_KIND: Callable[[Any, str], Kind] = words.one_of("live", "practice")
+_ENGINE: Callable[[Any, str], Engine] = words.one_of("runner", "admin-cli")
+
+
+def _address(value: Any, where: str) -> str:
+    return words.read_url(words.read_text(value, where), at=where)
+
+
+def _token(value: Any, where: str) -> str:
+    return words.read_token_source(words.read_text(value, where), at=where)
+
+
+def _site(name: str, table: Any, path: Path) -> SiteConfig:
+    where = f"sites.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'sites."{name}"'
+    words.check_name(name, at=where)
+    reader = _Reader(words.read_table(table, where), where, path)
+    site = SiteConfig(
+        name=name,
+        url=reader.take("url", _address) or "",
+        kind=reader.take("kind", _KIND) or "live",
+        token=reader.take("token", _token),
+        service=reader.take("service", words.read_text),
+        via=tuple(reader.take("via", words.read_hops) or ()),
+        moodle_dir=reader.take("moodle_dir", words.read_text),
+        php=reader.take("php", words.read_text) or "php",
+        acting=reader.take("as", words.read_text),
+        ca_bundle=reader.take("ca_bundle", reader.path),
+        allow_http=bool(reader.take("allow_http", words.read_flag)),
+        ssh_config=reader.take("ssh_config", reader.path),
+        engine=reader.take("engine", _ENGINE) or "runner",
+        exchange_dir=reader.take("exchange_dir", words.read_text),
+        timeout=reader.take("timeout", words.read_seconds) or SiteConfig.timeout,
+        folder=reader.take("folder", reader.path),
+    )
+    reader.done()
+    return _whole(site, where, path)
+
+
+def _whole(site: SiteConfig, where: str, path: Path) -> SiteConfig:
+    """The site, when its keys fit together. Raises ConfigError."""
+    hint = f"Change it in {path}, or: moodlectl site add {site.name} --replace …"
+    if site.kind == "practice":
+        if site.folder is None:
+            raise ConfigError(f"At '{where}': a practice site needs 'folder'.", hint)
+        return site
+    if not site.url:
+        raise ConfigError(f"At '{where}': 'url' is missing, the address of the site.", hint)
+    if site.folder is not None:
+        raise ConfigError(f"At '{where}.folder': only a practice site has a folder.", hint)
+    if site.via and site.moodle_dir is None:
+        raise ConfigError(f"At '{where}': 'via' needs 'moodle_dir', the folder of Moodle's code there.", hint)
+    if site.engine == "admin-cli" and site.moodle_dir is None:
+        raise ConfigError(f"At '{where}': engine 'admin-cli' needs 'moodle_dir'.", hint)
+    if site.exchange_dir is not None and site.engine != "admin-cli":
+        raise ConfigError(f"At '{where}.exchange_dir': only engine 'admin-cli' uses it.", hint)
+    return site
+
+
+class _Reader:
+    """A table whose keys are taken one by one; a key nobody takes is unknown."""
+
+    def __init__(self, table: Mapping[str, Any], where: str, path: Path) -> None:
+        self.table, self.where, self.file = table, where, path
+        self.known: list[str] = []
+
+    def take(self, key: str, read: Callable[[Any, str], T]) -> T | None:
+        self.known.append(key)
+        value = self.table.get(key, _ABSENT)
+        return None if value is _ABSENT else read(value, f"{self.where}.{key}" if self.where else key)
+
+    def path(self, value: Any, where: str) -> Path:
+        """A path on this machine: ``~`` is the home, relative ones start at the settings file."""
+        return self.file.parent / Path(words.read_text(value, where)).expanduser()
+
+    def done(self) -> None:
+        for key in self.table:
+            if key not in self.known:
+                where = f"{self.where}.{key}" if self.where else key
+                raise ConfigError(
+                    f"At '{where}': unknown key.",
+                    f"{words.suggest(key, self.known)}Known here: {', '.join(self.known)}.",
+                )
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+def save_site(path: Path, site: SiteConfig, *, make_default: bool = False) -> Config:
+    """Write one site into the file, new or over the old one; comments stay. Writes a local file.
+
+    Returns the settings as they are now. Raises ConfigError, and then nothing is written.
+    """
+    import tomlkit
+
+    document = _document(path)
+    sites = document.setdefault("sites", tomlkit.table(is_super_table=True))
+    if site.name not in sites:
+        sites[site.name] = tomlkit.table()
+    table, new = sites[site.name], site.as_dict()
+    for key in [key for key in table if key not in new]:
+        del table[key]
+    for key, value in new.items():
+        if table.get(key) != value:
+            table[key] = value
+    return _save(path, document, default=site.name if make_default else None)
+
+
+def remove_site(path: Path, name: str) -> Config:
+    """Take one site out of the file; if it was the default there is none afterwards. Writes a local file."""
+    document = _document(path)
+    sites = document.get("sites", {})
+    if name in sites:
+        del sites[name]
+    if document.get("default") == name:
+        del document["default"]
+    return _save(path, document)
+
+
+def save_default(path: Path, name: str) -> Config:
+    """Make one site the default. Writes a local file."""
+    return _save(path, _document(path), default=name)
+
+
+def _document(path: Path) -> TOMLDocument:
+    import tomlkit
+
+    load(path, may_be_absent=True)  # what is wrong already is said before it is written over
+    return tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+
+
+def _save(path: Path, document: TOMLDocument, *, default: str | None = None) -> Config:
+    import tomlkit
+
+    if default is not None and "default" in document:
+        document["default"] = default
+    text = tomlkit.dumps(document)
+    if default is not None and "default" not in document:
+        # Top-level keys stand before the first table in TOML; below the comment that heads it.
+        head = re.match(r"(?:[ \t]*#[^\n]*\n)+[ \t]*\n", text)
+        cut = head.end() if head else 0
+        text = f"{text[:cut]}default = {tomlkit.item(default).as_string()}\n\n{text[cut:].lstrip()}"
+    config = parse(text, path)  # what could not be read again is not written
+    _write(path, text)
+    return config
+
+
+def _write(path: Path, text: str) -> None:
+    """Put the text in place at once, readable by its owner alone."""
+    target = path.resolve()  # a link, as dotfile managers make them, stays one
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # made 0600
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as problem:
+        raise ConfigError(f"The settings file {path} cannot be written: {problem}") from problem
