@@ -1,0 +1,205 @@
+"""PHP sessions on a site's host: questions share long ones, each deed gets a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from moodlectl.errors import Unreachable
+from moodlectl.site.port import OnProgress, no_progress
+from moodlectl.site.session import Hello, Session, Start
+from moodlectl.site.shell import Shell
+
+__all__ = ["Hello", "Runner", "had_begun"]
+
+# A database server may hang up on a connection that says nothing for long.
+_IDLE_LIMIT: Final = 60.0
+
+# How long an interrupted process may take to end by itself, in seconds: one that changes the site gets the time to
+# take back what it has begun.
+_GRACE: Final = 2.0
+_GRACE_BEGUN: Final = 30.0
+
+
+class Runner:
+    """Asks the PHP of a Moodle, over a shell. Sessions start when first needed and end with ``close``.
+
+    ``acting`` is the username to act as, else ``token_user``, else the site's first administrator. May be used by
+    several threads at once: each then has its own session. ``patience`` is how many seconds Moodle may take to
+    start.
+
+    Every method raises AccessError, NotFound or Unreachable where the host cannot be reached or has no Moodle
+    there, and whatever class of error the PHP reports.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        moodle_dir: str,
+        *,
+        php: str = "php",
+        acting: str | None = None,
+        token_user: str | None = None,
+        patience: float = 60.0,
+    ) -> None:
+        self._shell = shell
+        self._moodle_dir = moodle_dir
+        self._php = php
+        self._acting = acting
+        self._token_user = token_user
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._idle: list[tuple[str | None, Session, float]] = []
+        self._hello: Hello | None = None
+
+    @property
+    def hello(self) -> Hello:
+        """Who answers: the site's release, its state, and the user acting by default. Reads only."""
+        if self._hello is None:
+            session = self._take(None)
+            self._give_back(None, session)
+            self._hello = session.hello
+        return self._hello
+
+    def ask(self, call: str, params: Mapping[str, Any], *, acting: str | None = None) -> Any:
+        """The answer to a question. Reads only; asked once more where an idle session turns out to be gone."""
+        return self._question(call, params, None, acting)
+
+    def fetch(
+        self,
+        call: str,
+        params: Mapping[str, Any],
+        sink: Callable[[bytes], None],
+        *,
+        acting: str | None = None,
+    ) -> Any:
+        """The answer to a question whose file content goes to ``sink`` piece by piece. Reads only."""
+        return self._question(call, params, sink, acting)
+
+    def do(
+        self,
+        call: str,
+        params: Mapping[str, Any],
+        *,
+        acting: str | None = None,
+        source: Iterable[bytes] | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Any:
+        """Do something in a process of its own, sending it the bytes of ``source``. Writes to the site.
+
+        Raises OutcomeUnknown where the site went away after it had begun to change, Unreachable where before. An
+        exception from here, KeyboardInterrupt too, knows whether the site had begun to change: ``had_begun``.
+        """
+        session = Session(self._start(acting, deed=True))
+        clean = False
+        try:
+            result = session.call(call, params, source=source, on_progress=on_progress)
+            clean = True
+            return result
+        except BaseException as error:
+            _note(error, begun=session.begun)
+            raise
+        finally:
+            # What the idle sessions remember of courses is no longer true.
+            self._end_idle()
+            session.end(_GRACE if clean or not session.begun else _GRACE_BEGUN)
+
+    def close(self) -> None:
+        """End the sessions, and the connection they share."""
+        self._end_idle()
+        self._shell.close()
+
+    def _question(
+        self,
+        call: str,
+        params: Mapping[str, Any],
+        sink: Callable[[bytes], None] | None,
+        acting: str | None,
+    ) -> Any:
+        passed = False
+
+        def watched(piece: bytes) -> None:
+            nonlocal passed
+            passed = True
+            if sink is not None:
+                sink(piece)
+
+        with self._session(acting) as session:
+            used = session.answered > 0
+            try:
+                return session.call(call, params, sink=watched)
+            except Unreachable:
+                if not used or passed:
+                    raise
+        self._end_idle()
+        with self._session(acting) as session:
+            return session.call(call, params, sink=sink)
+
+    @contextlib.contextmanager
+    def _session(self, acting: str | None) -> Iterator[Session]:
+        """A session nobody else uses; afterwards it waits for the next question, unless it is broken."""
+        session = self._take(acting)
+        try:
+            yield session
+        finally:
+            self._give_back(acting, session)
+
+    def _take(self, acting: str | None) -> Session:
+        stale: list[Session] = []
+        found: Session | None = None
+        with self._lock:
+            now = time.monotonic()
+            for entry in [*self._idle]:
+                who, session, since = entry
+                if now - since > _IDLE_LIMIT:
+                    self._idle.remove(entry)
+                    stale.append(session)
+                elif who == acting and found is None:
+                    self._idle.remove(entry)
+                    found = session
+        for session in stale:
+            session.end()
+        return found or Session(self._start(acting))
+
+    def _give_back(self, acting: str | None, session: Session) -> None:
+        if session.broken:
+            session.end(_GRACE)
+            return
+        with self._lock:
+            self._idle.append((acting, session, time.monotonic()))
+
+    def _end_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, session, _ in idle:
+            session.end()
+
+    def _start(self, acting: str | None, *, deed: bool = False) -> Start:
+        return Start(
+            shell=self._shell,
+            moodle_dir=self._moodle_dir,
+            php=self._php,
+            acting=acting if acting is not None else self._acting,
+            token_user=self._token_user,
+            patience=self._patience,
+            deed=deed,
+        )
+
+
+_NOTES: Final = {
+    True: "The site had begun to change; what became of it is not known.",
+    False: "Nothing had been changed on the site.",
+}
+
+
+def had_begun(error: BaseException) -> bool | None:
+    """Whether the deed that this exception ended had begun to change the site; None where it was no deed."""
+    notes = getattr(error, "__notes__", [])
+    return next((begun for begun, note in _NOTES.items() if note in notes), None)
+
+
+def _note(error: BaseException, *, begun: bool) -> None:
+    error.add_note(_NOTES[begun])

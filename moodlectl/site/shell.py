@@ -1,0 +1,220 @@
+"""Argv through hops, bytes in and out: how a command gets to the machine where a site's PHP runs.
+
+A hop is a function from argv to argv; a shell is a list of hops, outermost first; this machine is the empty list.
+Only the ssh hop quotes, once, because only ssh hands its words to a shell. The person's own OpenSSH client is used,
+so ``~/.ssh/config``, jump hosts, agents, known hosts and hardware keys work as they do by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from moodlectl.errors import AccessError, ConfigError
+
+log = logging.getLogger(__name__)
+
+Hop = Callable[[Sequence[str]], list[str]]
+
+# The shortest limit of a unix socket's path is macOS's 104 bytes; ssh adds a 40 digit name and, while it connects, a
+# dot and 16 letters.
+_LONGEST_DIRECTORY = 104 - len("/") - 40 - len(".") - 16 - 1
+
+HOPS = "ssh:[USER@]HOST[:PORT], docker:CONTAINER, kubectl:[NAMESPACE/]POD or user:NAME"
+
+
+def ssh(host: str, port: int | None = None, options: Sequence[str] = ()) -> Hop:
+    """The hop to another machine. ssh gives its words to a shell there, so they are quoted here, once."""
+    where = ["-p", str(port)] if port else []
+
+    def hop(argv: Sequence[str]) -> list[str]:
+        return ["ssh", *_SSH_OPTIONS, *options, *where, "--", host, shlex.join(argv)]
+
+    return hop
+
+
+# No questions, no terminal, nothing of ~/.ssh/config that would run or forward something else, and a dead link is
+# noticed within a minute.
+_SSH_OPTIONS = [
+    *["-T", "-o", "BatchMode=yes", "-o", "RemoteCommand=none", "-o", "ClearAllForwardings=yes"],
+    *["-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"],
+]
+
+
+def docker(container: str, user: str | None = None) -> Hop:
+    """The hop into a running container, as one of its users or as the one it was started with."""
+    who = ["-u", user] if user else []
+    return lambda argv: ["docker", "exec", "-i", *who, container, *argv]
+
+
+def kubectl(pod: str, namespace: str | None = None) -> Hop:
+    """The hop into a running pod."""
+    where = ["-n", namespace] if namespace else []
+    return lambda argv: ["kubectl", "exec", "-i", *where, pod, "--", *argv]
+
+
+def sudo(user: str) -> Hop:
+    """The hop to another user of the same machine; needs a sudo rule without a password."""
+    return lambda argv: ["sudo", "-n", "-u", user, "--", *argv]
+
+
+class Shell:
+    """A way to the machine where a site's PHP runs, made from words such as ``ssh:web1`` and ``user:www-data``.
+
+    Raises ConfigError for a hop that is not known or not possible. ``close`` ends the ssh connection it shares.
+    """
+
+    def __init__(self, hops: Sequence[str] = (), ssh_config: str | os.PathLike[str] | None = None) -> None:
+        self.words = tuple(hops)
+        self._ssh_config = os.fspath(ssh_config) if ssh_config is not None else None
+        self._runtime: Path | None = None
+        self._shared: list[list[str]] = []
+        self._hops = self._parse()
+
+    def __str__(self) -> str:
+        return " → ".join(self.words) or "this machine"
+
+    def argv(self, command: Sequence[str]) -> list[str]:
+        """The command as this machine has to run it."""
+        argv = list(command)
+        for hop in reversed(self._hops):
+            argv = hop(argv)
+        return argv
+
+    def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a command at the end of the hops, with pipes to it, in a session of its own.
+
+        A terminal's Ctrl-C therefore reaches moodlectl alone, which decides what becomes of the command. Raises
+        AccessError where the first word is not installed on this machine.
+        """
+        argv = self.argv(command)
+        log.debug("starting %s", shlex.join(argv[:-1] if self._hops else argv[:1]))
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(
+                argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
+            )
+        except OSError as error:
+            what = argv[0]
+            hint = "Install it." if self._hops else "Install php-cli, or give its path with --php PATH."
+            raise AccessError(
+                f"{what} cannot be started on this machine: {error.strerror}",
+                hint,
+                code="program_missing",
+                details={"program": what},
+            ) from error
+
+    def close(self) -> None:
+        """End the shared connections and remove the directory of their sockets."""
+        for argv in self._shared:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(argv, capture_output=True, check=False, timeout=10, stdin=subprocess.DEVNULL)
+        self._shared.clear()
+        if self._runtime is not None:
+            shutil.rmtree(self._runtime, ignore_errors=True)
+            self._runtime = None
+            # A shell that is used again gets a new directory.
+            self._hops = self._parse()
+
+    # --- words to hops ------------------------------------------------------------------------------------------
+
+    def _parse(self) -> list[Hop]:
+        hops: list[Hop] = []
+        words = list(self.words)
+        while words:
+            word = words.pop(0)
+            kind, _, value = word.partition(":")
+            if kind not in ("ssh", "docker", "kubectl", "user") or not value:
+                raise ConfigError(f"{word!r} is no way to a host: expected {HOPS}")
+            if kind == "ssh":
+                hops.append(self._ssh(word, value, first=not hops))
+            elif kind == "docker":
+                user = words.pop(0).partition(":")[2] if words and words[0].startswith("user:") else None
+                hops.append(docker(_name(word, value), _name(f"user:{user}", user) if user else None))
+            elif kind == "kubectl":
+                namespace, _, pod = value.rpartition("/")
+                where = _name(word, namespace) if namespace else None
+                hops.append(kubectl(_name(word, pod), where))
+            elif hops or value != _me():
+                hops.append(sudo(_name(word, value)))
+        return hops
+
+    def _ssh(self, word: str, value: str, *, first: bool) -> Hop:
+        host, port = _address(word, value)
+        if not first:
+            return ssh(host, port)
+        options = ["-F", self._ssh_config] if self._ssh_config else []
+        return self._sharing(host, port, options)
+
+    def _sharing(self, host: str, port: int | None, options: list[str]) -> Hop:
+        """The ssh hop whose connection is shared; the socket's directory is made when it is first used."""
+
+        def hop(argv: Sequence[str]) -> list[str]:
+            directory = self._socket_directory()
+            if directory is None:
+                return ssh(host, port, options)(argv)
+            path = ["-o", f"ControlPath={directory}/%C"]
+            end = ["ssh", *options, *path, *(["-p", str(port)] if port else []), "-O", "exit", "--", host]
+            if end not in self._shared:
+                self._shared.append(end)
+            share = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", *path]
+            return ssh(host, port, [*share, *options])(argv)
+
+        return hop
+
+    def _socket_directory(self) -> Path | None:
+        if self._runtime is None:
+            self._runtime = _private_directory()
+            if self._runtime is None:
+                log.info("no short enough directory for ssh's control socket: connections are not shared")
+        return self._runtime
+
+
+def _private_directory() -> Path | None:
+    """A new directory that only this user can enter, with a path short enough for a unix socket below it."""
+    for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
+        if base and len(os.fsencode(base)) + len("/mctl-12345678") <= _LONGEST_DIRECTORY and "%" not in base:
+            with contextlib.suppress(OSError):
+                return Path(tempfile.mkdtemp(prefix="mctl-", dir=base))  # mkdtemp makes it 0700
+    return None
+
+
+def _address(word: str, value: str) -> tuple[str, int | None]:
+    """``[USER@]HOST[:PORT]`` taken apart; a bare IPv6 address has no port, one in brackets may have."""
+    user, at, rest = value.rpartition("@")
+    bracketed = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?", rest)
+    if bracketed:
+        host, port = bracketed[1], bracketed[2]
+    elif rest.count(":") == 1:
+        host, port = rest.split(":")
+        if not port.isdigit():
+            raise ConfigError(f"{word!r}: the port is not a number")
+    else:
+        host, port = rest, None
+    if port is not None and not 0 < int(port) < 65536:
+        raise ConfigError(f"{word!r}: {port} is no port")
+    _name(word, host)
+    return _name(word, user + at + host), int(port) if port else None
+
+
+def _name(word: str, name: str) -> str:
+    """A name that a program cannot take for an option, nor a shell for more than one word."""
+    if not name or name.startswith("-") or re.search(r"[\s\x00-\x1f]", name):
+        raise ConfigError(f"{word!r}: {name!r} is no name of a host, container or user")
+    return name
+
+
+def _me() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
