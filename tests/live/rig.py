@@ -1,20 +1,24 @@
 """Real, private Moodle sites for the live tests, made from source directories a person names.
 
 ``start_site(Path("…/moodle"))`` makes a hard-link copy of the code (the person's tree is never written to), a
-database of its own, a config.php, runs Moodle's own installer, serves it with PHP's web server, opens a private
-sshd, and fills the site through Moodle's data generators. Everything listens on loopback and lies below one
-temporary directory, removed at the end. Run as root, code and data belong to the web server's user as in real life.
+database of its own, a config.php, runs Moodle's own installer, serves it with PHP's web server, opens a
+private sshd, and fills the site through Moodle's data generators. Everything listens on loopback and lies
+below one temporary directory, removed at the end. Run as root, code and data belong to root and the web
+server's user as in real life; otherwise everything is run by the person.
 
 Environment:
 
-``MOODLE_DIRS``      source directories, colon separated; else every directory below ``~/moodle``
-``MOODLE_DB``        ``pgsql`` (default), ``mariadb``, or both with a comma between
-``MOODLE_SIZE``      size of the generated course: ``XS`` (default), ``S``, ``M``, …
-``MOODLECTL_LIVE_DIR``  where the working directory is made (default: the system's temporary directory; it must be
-                     readable by the web server's user, and on the file system of the sources for hard links)
+``MOODLE_DIRS``         source directories, colon separated; else every one below ``~/moodle``
+``MOODLE_DB``           ``pgsql`` (default), ``mariadb``, or both with a comma between
+``MOODLE_SIZE``         size of the generated course: ``XS`` (default), ``S``, ``M``, …
+``MOODLECTL_LIVE_DIR``  where the working directory is made (default: the system's temporary directory); the
+                        web server's user must be able to read it; hard links need the sources' file system
+``MOODLECTL_LIVE_SITES``  JSON files that ``up.py --json`` wrote, colon separated: use those running sites and
+                        start none, which saves minutes while a test is being written
 
-Needs the apt packages php8.2-cli php-pgsql php-mysql php-curl php-gd php-intl php-mbstring php-soap php-xml php-zip
-postgresql mariadb-server openssh-server sudo; what is missing is named.
+Needs the apt packages php8.2-cli php-pgsql php-mysql php-curl php-gd php-intl php-mbstring php-soap php-xml
+php-zip postgresql mariadb-server openssh-server sudo; what is missing is named. (PHP 8.2 serves Moodle 4.2 to
+5.1; an older Moodle needs an older PHP first on PATH.)
 """
 
 from __future__ import annotations
@@ -42,7 +46,6 @@ from servers import (
     RigProblem,
     Server,
     SshHost,
-    as_user,
     free_port,
     missing,
     private_dir,
@@ -97,7 +100,7 @@ class LiveMoodle:
     machine: Machine = field(repr=False)
     server: Server | None = field(default=None, repr=False)
     tokens: dict[str, str] = field(default_factory=dict, repr=False)  # admin, manager1, teacher1, poor
-    content: dict[str, Any] = field(default_factory=dict, repr=False)  # what the content scripts made, ids by name
+    content: dict[str, Any] = field(default_factory=dict, repr=False)  # what content/*.php made, ids by name
 
     @property
     def ssh_config(self) -> Path:
@@ -123,25 +126,27 @@ class LiveMoodle:
         prelude = (
             "<?php define('CLI_SCRIPT', true); "
             f"require '{self.moodle_dir}/config.php'; "
-            f"if ($SITE->shortname !== '{SHORTNAME}') {{ fwrite(STDERR, 'not a {SHORTNAME} site'); exit(1); }} "
+            f"if ($SITE->shortname !== '{SHORTNAME}') {{ fwrite(STDERR, 'not our site'); exit(1); }} "
             "$arguments = json_decode(getenv('RIG_ARGUMENTS'), true); "
             "\\core\\session\\manager::set_user(get_admin()); ?>"
         )
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "RIG_ARGUMENTS": json.dumps(arguments)}
-        return run([program("php"), *PHP, "-d", "html_errors=0"], user=self.web_user, cwd=self.moodle_dir, env=env,
-                   input=prelude + text).stdout
+        argv = [program("php"), *PHP]
+        return run(argv, user=self.web_user, cwd=self.moodle_dir, env=env, input=prelude + text).stdout
 
     def cli(self, script: str, *arguments: str) -> str:
-        """Run one of Moodle's own command-line scripts, such as ``admin/cli/cron.php``, as the web server's user."""
+        """Run one of Moodle's own scripts, such as ``admin/cli/cron.php``, as the web server's user."""
         places = [self.moodle_dir / script, self.moodle_dir / "public" / script]
         path = next((place for place in places if place.is_file()), None)
         if path is None:
             raise RigProblem(f"this Moodle has no {script}")
-        return run([program("php"), *PHP, str(path), *arguments], user=self.web_user, cwd=self.moodle_dir).stdout
+        argv = [program("php"), *PHP, str(path), *arguments]
+        return run(argv, user=self.web_user, cwd=self.moodle_dir).stdout
 
     def sql(self, query: str) -> list[list[str]]:
-        """Rows of a query on the site's database, every value as text; ``{course}`` stands for ``mdl_course``."""
-        return self.machine.database(self.db).sql(self.dbname, re.sub(r"\{(\w+)\}", r"mdl_\1", query))
+        """Rows of a query on the site's database, every value as text; ``{course}`` is ``mdl_course``."""
+        prefixed = re.sub(r"\{(\w+)\}", r"mdl_\1", query)
+        return self.machine.database(self.db).sql(self.dbname, prefixed)
 
     def facts(self) -> dict[str, Any]:
         """Everything somebody needs to work with this site by hand, ready for JSON."""
@@ -168,25 +173,43 @@ class LiveMoodle:
 class Machine:
     """The private host of one or more sites: a working directory, database servers, an sshd."""
 
-    def __init__(self) -> None:
-        """Make the working directory and start the sshd."""
-        self.work = Path(tempfile.mkdtemp(prefix="mctl-", dir=os.environ.get("MOODLECTL_LIVE_DIR")))
-        self.work.chmod(0o755)
-        self.ssh: SshHost = start_sshd(self.work)
+    def __init__(self, work: Path | None, ssh: SshHost, databases: dict[str, Database] | None = None) -> None:
+        """A host that runs already; ``work`` is None when it belongs to somebody else."""
+        self.work = work
+        self.ssh = ssh
         self.sites: list[LiveMoodle] = []
-        self.numbers = itertools.count(1)
-        self._databases: dict[str, Database] = {}
+        self._databases = databases or {}
+        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+
+    @classmethod
+    def begin(cls) -> Machine:
+        """A new host: the working directory is made and the sshd started."""
+        work = Path(tempfile.mkdtemp(prefix="mctl-", dir=os.environ.get("MOODLECTL_LIVE_DIR")))
+        work.chmod(0o755)
+        try:
+            return cls(work, start_sshd(work))
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
 
     def database(self, kind: str) -> Database:
         """The database server of that kind, started when it is first asked for."""
+        starters = {"pgsql": start_postgresql, "mariadb": start_mariadb}
+        if kind not in starters:
+            raise RigProblem(f"MOODLE_DB knows pgsql and mariadb, not {kind}")
         with self._lock:
             if kind not in self._databases:
-                starters = {"pgsql": start_postgresql, "mariadb": start_mariadb}
-                if kind not in starters:
-                    raise RigProblem(f"MOODLE_DB knows pgsql and mariadb, not {kind}")
+                assert self.work is not None, "a host of somebody else's starts no servers"
                 self._databases[kind] = starters[kind](self.work)
             return self._databases[kind]
+
+    def new_home(self) -> Path:
+        """A new directory for one more site."""
+        assert self.work is not None, "a host of somebody else's starts no sites"
+        home = self.work / f"site{next(self._numbers)}"
+        home.mkdir(mode=0o755)
+        return home
 
     def left(self, site: LiveMoodle) -> None:
         """Forget a stopped site; with the last one everything ends."""
@@ -202,8 +225,9 @@ class Machine:
                 site.server.stop()
         for database in self._databases.values():
             database.stop()
-        self.ssh.server.stop()
-        shutil.rmtree(self.work, ignore_errors=True)
+        self.ssh.stop()
+        if self.work:
+            shutil.rmtree(self.work, ignore_errors=True)
 
 
 def source_dirs() -> list[Path]:
@@ -227,7 +251,8 @@ def databases() -> list[str]:
 
 def version_file(source: Path) -> Path | None:
     """Moodle's version.php below that directory, also when the code lies under public/ (5.1 and later)."""
-    return next((path for path in (source / "public/version.php", source / "version.php") if path.is_file()), None)
+    places = (source / "public/version.php", source / "version.php")
+    return next((path for path in places if path.is_file()), None)
 
 
 def release_of(source: Path) -> str:
@@ -237,6 +262,15 @@ def release_of(source: Path) -> str:
     if not found:
         raise RigProblem(f"{source} holds no version.php of a Moodle")
     return found[1]
+
+
+def site_names(wanted: list[tuple[Path, str]]) -> list[str]:
+    """A name for every site, such as 4.5-pgsql, with the directory's name where two would be the same."""
+    plain = [f"{release_of(source)}-{db}" for source, db in wanted]
+    return [
+        name if plain.count(name) == 1 else f"{name}-{source.name}"
+        for name, (source, _) in zip(plain, wanted, strict=True)
+    ]
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -255,13 +289,14 @@ def write_config(site: LiveMoodle) -> None:
     path = site.moodle_dir / "config.php"
     path.unlink(missing_ok=True)
     path.write_text(CONFIG.format(
-        dbtype=site.db, dbname=site.dbname, dbuser=database.user, dbpass=database.password, dbport=database.port,
+        dbtype=site.db, dbname=site.dbname, dbport=database.port, dbuser=database.user,
+        dbpass=database.password,
         dbmore=", 'dbcollation' => 'utf8mb4_unicode_ci'" if site.db == "mariadb" else "",
         url=site.url, dataroot=site.dataroot,
     ))
     path.chmod(0o640)
     if AS_ROOT:
-        os.chown(path, 0, pwd.getpwnam(site.web_user).pw_gid)  # root:www-data, as a careful admin would have it
+        os.chown(path, 0, pwd.getpwnam(site.web_user).pw_gid)  # as a careful administrator would have it
 
 
 def serve(site: LiveMoodle) -> None:
@@ -287,28 +322,32 @@ def serve(site: LiveMoodle) -> None:
 
 
 def fill(site: LiveMoodle, size: str) -> None:
-    """Make users, tokens, categories and courses; Moodle's generators do the work."""
-    backups = [("backups.php", {"mode": "course"}), ("backups.php", {"mode": "automated"})]  # a process for each
-    for script, more in [("services.php", {}), ("courses.php", {"size": size}), ("rich.php", {}), *backups]:
-        made = site.php(CONTENT / script, **more)
+    """Make users, tokens, categories, courses and backups; Moodle's generators do the work."""
+    steps: list[tuple[str, dict[str, str]]] = [
+        ("services.php", {}), ("courses.php", {"size": size}), ("rich.php", {}),
+        ("backups.php", {"mode": "course"}), ("backups.php", {"mode": "automated"}),  # a process for each
+    ]
+    for script, arguments in steps:
+        made = site.php(CONTENT / script, **arguments)
         site.content.update(json.loads(made.rsplit("RIG:", 1)[1]))
         site.tokens.update(site.content.pop("tokens", {}))
 
 
-def start_site(source: Path, *, db: str = "pgsql", size: str = "XS", machine: Machine | None = None) -> LiveMoodle:
+def start_site(
+    source: Path, *, db: str = "pgsql", size: str = "XS", machine: Machine | None = None,
+) -> LiveMoodle:
     """Install, fill and serve one Moodle; takes a minute or two. Raises RigProblem."""
+    release = release_of(source)
     lacks = missing(db)
     if lacks:
         raise RigProblem(f"the live tests need more packages: apt install {' '.join(lacks)}")
-    machine = machine or Machine()
-    release = release_of(source)
-    number = next(machine.numbers)
-    home = machine.work / f"site{number}"
-    home.mkdir(mode=0o755)
+    if machine is None:
+        return start_sites([(source, db)], size=size)[0]
+    home = machine.new_home()
     web_user = user_or_me("www-data")
     site = LiveMoodle(
         name=f"{release}-{db}", release=release, db=db, url=f"http://127.0.0.1:{free_port()}",
-        moodle_dir=home / "moodle", dataroot=home / "data", web_user=web_user, dbname=f"site{number}",
+        moodle_dir=home / "moodle", dataroot=home / "data", web_user=web_user, dbname=home.name,
         machine=machine,
     )
     machine.sites.append(site)
@@ -317,8 +356,9 @@ def start_site(source: Path, *, db: str = "pgsql", size: str = "XS", machine: Ma
     copy_tree(source, site.moodle_dir)
     machine.database(db).create(site.dbname)
     write_config(site)
-    site.cli("admin/cli/install_database.php", "--agree-license", "--lang=en", f"--adminpass={ADMIN_PASSWORD}",
-             "--adminemail=admin@example.invalid", "--fullname=Moodlectl test site", f"--shortname={SHORTNAME}")
+    site.cli("admin/cli/install_database.php", "--agree-license", "--lang=en",
+             f"--adminpass={ADMIN_PASSWORD}", "--adminemail=admin@example.invalid",
+             "--fullname=Moodlectl test site", f"--shortname={SHORTNAME}")
     serve(site)
     fill(site, size)
     return site
@@ -326,11 +366,37 @@ def start_site(source: Path, *, db: str = "pgsql", size: str = "XS", machine: Ma
 
 def start_sites(wanted: list[tuple[Path, str]], *, size: str = "XS") -> list[LiveMoodle]:
     """Start several sites at once on one machine, from (source directory, kind of database) pairs."""
-    machine = Machine()
+    machine = Machine.begin()
     try:
         with ThreadPoolExecutor(max(1, len(wanted))) as pool:
-            starting = [pool.submit(start_site, source, db=db, size=size, machine=machine) for source, db in wanted]
-            return [future.result() for future in starting]
+            starting = [
+                pool.submit(start_site, source, db=db, size=size, machine=machine) for source, db in wanted
+            ]
+            sites = [future.result() for future in starting]
     except BaseException:
         machine.stop()
         raise
+    for site, name in zip(sites, site_names(wanted), strict=True):
+        site.name = name
+    return sites
+
+
+def attach_sites(files: list[Path]) -> list[LiveMoodle]:
+    """Sites that ``up.py --json FILE`` keeps running; stopping them here leaves them running."""
+    sites = []
+    for facts in (facts for file in files for facts in json.loads(file.read_text())):
+        where = facts["database"]
+        machine = Machine(
+            None,
+            SshHost(facts["ssh_alias"], Path(facts["ssh_config"]), Path(facts["ssh_bin_dir"])),
+            {facts["db"]: Database(facts["db"], where["port"], where["user"], where["password"])},
+        )
+        site = LiveMoodle(
+            name=facts["name"], release=facts["release"], db=facts["db"], url=facts["url"],
+            moodle_dir=Path(facts["moodle_dir"]), dataroot=Path(facts["dataroot"]), dbname=where["name"],
+            web_user=facts["web_user"], machine=machine, tokens=facts["tokens"], content=facts["content"],
+        )
+        if site.sql("SELECT shortname FROM {course} WHERE id = 1") != [[SHORTNAME]]:
+            raise RigProblem(f"{site.url} is not one of the rig's own sites")
+        sites.append(site)
+    return sites

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 AS_ROOT = os.geteuid() == 0
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -66,7 +67,7 @@ def user_or_me(name: str) -> str:
     return name if AS_ROOT else ME
 
 
-def as_user(name: str) -> dict[str, object]:
+def as_user(name: str) -> dict[str, Any]:
     """Keyword arguments for subprocess that run the child as that user."""
     if not AS_ROOT:
         return {}
@@ -74,25 +75,26 @@ def as_user(name: str) -> dict[str, object]:
     return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
 
 
-def run(argv: Sequence[str], *, user: str, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
+def run(argv: Sequence[str], *, user: str, cwd: Path, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run one command to its end as a user; raises RigProblem with what it printed when it fails."""
-    done = subprocess.run(
-        list(argv), cwd=cwd, text=True, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        **as_user(user), **more,  # type: ignore[call-overload]
-    )
+    options: dict[str, Any] = {**as_user(user), **more}
+    done = subprocess.run(list(argv), cwd=cwd, text=True, encoding="utf-8", capture_output=True, **options)
     if done.returncode:
-        raise RigProblem(f"{' '.join(argv[:6])} … ended with {done.returncode}:\n"
-                         f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done  # type: ignore[no-any-return]
+        words = " ".join([Path(argv[0]).name, *argv[-3:]])
+        said = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        raise RigProblem(f"{words} ended with {done.returncode}:\n{said}")
+    return done
 
 
-def start(name: str, argv: Sequence[str], *, user: str, cwd: Path, env: dict[str, str] | None = None) -> Server:
+def start(
+    name: str, argv: Sequence[str], *, user: str, cwd: Path, env: dict[str, str] | None = None,
+) -> Server:
     """Start a server in a process group of its own, its words going to NAME.log."""
     log = cwd / f"{name}.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
             list(argv), cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env,
-            start_new_session=True, **as_user(user),  # type: ignore[call-overload]
+            start_new_session=True, **as_user(user),
         )
     return Server(name, process, log)
 
@@ -142,8 +144,8 @@ def program(name: str) -> str:
     places = [*os.environ.get("PATH", "").split(":"), "/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/sbin"]
     clusters = Path("/usr/lib/postgresql")
     if clusters.is_dir():
-        newest = sorted(clusters.iterdir(), key=lambda p: int(p.name) if p.name.isdigit() else 0, reverse=True)
-        places += [str(p / "bin") for p in newest]
+        releases = [p for p in clusters.iterdir() if p.name.isdigit()]
+        places += [str(p / "bin") for p in sorted(releases, key=lambda p: int(p.name), reverse=True)]
     found = shutil.which(name, path=":".join(places))
     if not found:
         raise RigProblem(f"{name} is not installed; apt install {APT.get(name, name)}")
@@ -159,8 +161,9 @@ def missing(db: str) -> list[str]:
         except RigProblem:
             lacks.append(APT[name])
     if "php8.2-cli" not in lacks:
-        has = subprocess.run([program("php"), "-m"], capture_output=True, text=True, check=True).stdout.split()
-        needed = ["curl", "gd", "intl", "mbstring", "soap", "xml", "zip", "pgsql" if db == "pgsql" else "mysqli"]
+        has = run([program("php"), "-m"], user=ME, cwd=Path("/")).stdout.split()
+        driver = "pgsql" if db == "pgsql" else "mysqli"
+        needed = ["curl", "gd", "intl", "mbstring", "soap", "xml", "zip", driver]
         lacks += [APT[module] for module in needed if module not in has]
     return lacks
 
@@ -170,11 +173,10 @@ class Database:
     """One private database server; several sites may each have a database in it."""
 
     kind: str
-    server: Server
     port: int
-    directory: Path
     user: str = "moodle"
     password: str = field(default="", repr=False)
+    server: Server | None = None  # None: somebody else's to stop
 
     def _client(self, database: str) -> tuple[list[str], dict[str, str]]:
         env = {**os.environ, "LC_ALL": "C.UTF-8"}
@@ -189,7 +191,7 @@ class Database:
     def sql(self, database: str, query: str) -> list[list[str]]:
         """Send statements to one database and return the rows, every value as text."""
         argv, env = self._client(database)
-        out = run(argv, user=ME, cwd=self.directory.parent, env=env, input=query).stdout
+        out = run(argv, user=ME, cwd=Path("/"), env=env, input=query).stdout
         return [line.split("\t") for line in out.splitlines()]
 
     def create(self, database: str) -> None:
@@ -201,7 +203,8 @@ class Database:
 
     def stop(self) -> None:
         """End the server; SIGINT is PostgreSQL's fast shutdown."""
-        self.server.stop(signal.SIGINT if self.kind == "pgsql" else signal.SIGTERM)
+        if self.server:
+            self.server.stop(signal.SIGINT if self.kind == "pgsql" else signal.SIGTERM)
 
 
 def start_postgresql(work: Path) -> Database:
@@ -212,8 +215,8 @@ def start_postgresql(work: Path) -> Database:
     pwfile = home / "password"
     pwfile.write_text(password + "\n")
     shutil.chown(pwfile, user)
-    run([program("initdb"), "-D", str(home / "data"), "-U", "moodle", f"--pwfile={pwfile}", "-A", "scram-sha-256",
-         "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"], user=user, cwd=home)
+    run([program("initdb"), "-D", str(home / "data"), "-U", "moodle", f"--pwfile={pwfile}",
+         "-A", "scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"], user=user, cwd=home)
     settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(home), "fsync": "off",
                 "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "256MB",
                 "max_connections": "150", "max_wal_size": "2GB"}
@@ -221,7 +224,7 @@ def start_postgresql(work: Path) -> Database:
     for name, value in settings.items():
         argv += ["-c", f"{name}={value}"]
     server = start("postgres", argv, user=user, cwd=home)
-    database = Database("pgsql", server, port, home, password=password)
+    database = Database("pgsql", port, password=password, server=server)
     until(lambda: _accepts(database, "postgres"), server)
     return database
 
@@ -235,8 +238,8 @@ def start_mariadb(work: Path) -> Database:
          "--auth-root-authentication-method=normal"], user=user, cwd=home)
     first = home / "first.sql"
     first.write_text(f"CREATE USER IF NOT EXISTS 'moodle'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
-                     "GRANT ALL ON *.* TO 'moodle'@'127.0.0.1';\nDELETE FROM mysql.global_priv WHERE User='root';\n"
-                     "FLUSH PRIVILEGES;\n")
+                     "GRANT ALL ON *.* TO 'moodle'@'127.0.0.1';\n"
+                     "DELETE FROM mysql.global_priv WHERE User='root';\nFLUSH PRIVILEGES;\n")
     first.chmod(0o600)
     shutil.chown(first, user)
     server = start("mariadbd", [
@@ -246,7 +249,7 @@ def start_mariadb(work: Path) -> Database:
         "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=256M", "--max-allowed-packet=128M",
         "--skip-log-bin",
     ], user=user, cwd=home)
-    database = Database("mariadb", server, port, home, password=password)
+    database = Database("mariadb", port, password=password, server=server)
     until(lambda: _accepts(database, "mysql"), server)
     return database
 
@@ -264,10 +267,15 @@ def _accepts(database: Database, name: str) -> bool:
 class SshHost:
     """This machine seen over a private sshd, and the client configuration that reaches it."""
 
-    server: Server
     alias: str
     config: Path
     bin_dir: Path  # holds an ``ssh`` that uses that configuration, to put first on PATH
+    server: Server | None = None  # None: somebody else's to stop
+
+    def stop(self) -> None:
+        """End the sshd."""
+        if self.server:
+            self.server.stop()
 
 
 def start_sshd(work: Path, alias: str = "moodle-host") -> SshHost:
@@ -289,8 +297,9 @@ def start_sshd(work: Path, alias: str = "moodle-host") -> SshHost:
     config = home / "config"
     config.write_text("\n".join([
         f"Host {alias}", "  HostName 127.0.0.1", f"  Port {port}", f"  User {ME}",
-        f"  IdentityFile {home}/client_key", "  IdentitiesOnly yes", f"  UserKnownHostsFile {home}/known_hosts",
-        "  GlobalKnownHostsFile /dev/null", "  StrictHostKeyChecking yes", "  BatchMode yes", "  LogLevel ERROR", "",
+        f"  IdentityFile {home}/client_key", "  IdentitiesOnly yes",
+        f"  UserKnownHostsFile {home}/known_hosts", "  GlobalKnownHostsFile /dev/null",
+        "  StrictHostKeyChecking yes", "  BatchMode yes", "  LogLevel ERROR", "",
     ]))
     bin_dir = home / "bin"
     bin_dir.mkdir()
@@ -300,4 +309,4 @@ def start_sshd(work: Path, alias: str = "moodle-host") -> SshHost:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's privilege separation directory
     server = start("sshd", [program("sshd"), "-D", "-e", "-f", str(home / "sshd_config")], user=ME, cwd=home)
     until(lambda: answers(port), server)
-    return SshHost(server, alias, config, bin_dir)
+    return SshHost(alias, config, bin_dir, server)

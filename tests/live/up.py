@@ -16,13 +16,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import rig  # noqa: E402
+from servers import RigProblem  # noqa: E402
 
 
 def main() -> int:
     """Start the sites, say where they are, wait for Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--db", choices=["pgsql", "mariadb"], default="pgsql")
-    parser.add_argument("--size", default=os.environ.get("MOODLE_SIZE", "XS"), help="size of the generated course")
+    parser.add_argument("--size", default=os.environ.get("MOODLE_SIZE", "XS"), help="of the generated course")
     parser.add_argument("--json", type=Path, help="write the facts to this file too")
     parser.add_argument("dirs", nargs="*", type=Path, help="Moodle source directories (default: MOODLE_DIRS)")
     options = parser.parse_args()
@@ -33,7 +35,7 @@ def main() -> int:
         return 2
     try:
         sites = rig.start_sites([(source, options.db) for source in sources], size=options.size)
-    except rig.RigProblem as problem:
+    except RigProblem as problem:
         print(problem, file=sys.stderr)
         return 1
     text = json.dumps([site.facts() for site in sites], indent=1)

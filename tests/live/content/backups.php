@@ -4,6 +4,7 @@
 // Rests on backup/controller/backup_controller.class.php and backup/util/helper/backup_cron_helper.class.php.
 
 require_once($CFG->dirroot . '/backup/util/includes/backup_includes.php');
+require_once($CFG->dirroot . '/backup/util/helper/backup_cron_helper.class.php');
 
 $course = $DB->get_record('course', ['shortname' => 'RICH101'], '*', MUST_EXIST);
 $admin = get_admin();
