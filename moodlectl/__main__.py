@@ -1,0 +1,5 @@
+"""``python -m moodlectl``."""
+
+from moodlectl.start import main
+
+main()

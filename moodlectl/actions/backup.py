@@ -1,0 +1,160 @@
+"""Back courses up: plan what would be made, make it, bring it down, and take it away from the site if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from moodlectl.actions import files
+from moodlectl.actions.naming import ItemWords, choose_items, find_course
+from moodlectl.errors import MoodlectlError, UsageError
+from moodlectl.site.port import (
+    BackupFile,
+    BackupMade,
+    BackupRequest,
+    Course,
+    ItemChoice,
+    OnProgress,
+    Setting,
+    Site,
+    no_progress,
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one command line asks of every course it names."""
+
+    settings: dict[str, bool] = field(default_factory=dict)
+    items: ItemWords = field(default_factory=ItemWords)
+    download: Path | None = None
+    remove_remote: bool = False
+    as_user: str | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One backup that would be made."""
+
+    course: Course
+    request: BackupRequest
+    wanted: Wanted
+
+
+@dataclass(frozen=True)
+class Done:
+    """One backup that was made; ``path`` is where it was brought down to, ``removed`` whether the site's is gone."""
+
+    course: Course
+    made: BackupMade
+    path: Path | None = None
+    removed: bool = False
+
+
+@dataclass(frozen=True)
+class NotDone:
+    """One backup that was not made, or not brought down, and why."""
+
+    course: str
+    error: MoodlectlError
+
+
+def plan(site: Site, course: str, wanted: Wanted) -> Planned:
+    """Find the course and its items, and say what would be backed up. Reads only. Raises UsageError, NotFound."""
+    if wanted.remove_remote and wanted.download is None:
+        raise UsageError(
+            "--remove-remote without --download would make a backup and throw it away.", "Add --download DIR."
+        )
+    if wanted.items.userdata:
+        raise UsageError("A backup has no --userdata: it takes user data along unless --no-userdata says not to.")
+    found = find_course(site, course)
+    items = choose_items(wanted.items, site.contents(found.id)) if wanted.items else ItemChoice()
+    request = BackupRequest(found.id, dict(wanted.settings), items, wanted.as_user)
+    return Planned(found, request, wanted)
+
+
+def preview(site: Site, planned: Planned) -> Sequence[Setting]:
+    """Every setting that backup would be made with, asked of the site. Reads only."""
+    offered = site.backup_settings(planned.course.id, as_user=planned.request.as_user)
+    return [_as_asked(setting, planned.request) for setting in offered]
+
+
+def _as_asked(setting: Setting, request: BackupRequest) -> Setting:
+    if setting.level == "root":
+        return replace(setting, value=request.settings.get(setting.name, setting.value))
+    if setting.item_id is None:
+        return setting
+    section = setting.level in ("section",) or setting.name.startswith("section_")
+    items = request.items
+    only = items.only_sections if section else items.only_activities
+    skip = items.skip_sections if section else items.skip_activities
+    no_userdata = items.no_userdata_sections if section else items.no_userdata_activities
+    out = setting.item_id in skip or (only is not None and setting.item_id not in only)
+    if out or (setting.name.endswith("_userinfo") and setting.item_id in no_userdata):
+        return replace(setting, value=False)
+    return setting
+
+
+def run(site: Site, planned: Planned, on_progress: OnProgress = no_progress) -> Done:
+    """Make the backup, and bring it down and remove it there as planned. Writes to the site.
+
+    Raises AccessError, Refused (locked or unknown setting, no space), Failed, OutcomeUnknown. The stored backup is
+    only removed when its copy here has been checked against the site's sha1 and opened.
+    """
+    folder = planned.wanted.download
+    if folder is not None:
+        files.prepare_folder(folder)
+    made = site.backup(planned.request, on_progress)
+    if folder is None:
+        return Done(planned.course, made)
+    try:
+        path = files.free_name(folder, made.file.filename)
+        got = site.download(made.file, path, on_progress)
+        files.check_is_of(path, planned.course, site.info().url)
+        if planned.wanted.remove_remote:
+            site.delete_backup(made.file)
+    except MoodlectlError as error:
+        error.details.setdefault("backup_made", f"{planned.course.shortname}@{made.file.area}/{made.file.filename}")
+        raise
+    return Done(planned.course, replace(made, file=got), path, planned.wanted.remove_remote)
+
+
+def run_all(
+    site: Site,
+    courses: Sequence[str],
+    wanted: Wanted,
+    on_progress: Callable[[str], OnProgress] | None = None,
+) -> Iterator[Done | NotDone]:
+    """Back up each course named; the failure of one does not stop the others. Writes to the site.
+
+    Every name is looked up before the first backup begins, so that a mistyped one costs nothing. With a single
+    course an error is raised as it is.
+    """
+    planned: list[Planned | NotDone] = []
+    for course in courses:
+        try:
+            planned.append(plan(site, course, wanted))
+        except MoodlectlError as error:
+            raise error if len(courses) == 1 else _nothing_begun(error, course) from error
+    for one in planned:
+        assert isinstance(one, Planned)
+        try:
+            step = on_progress(one.course.shortname) if on_progress else no_progress
+            yield run(site, one, step)
+        except MoodlectlError as error:
+            if len(courses) == 1:
+                raise
+            yield NotDone(one.course.shortname, error)
+
+
+def _nothing_begun(error: MoodlectlError, course: str) -> MoodlectlError:
+    told = type(error)(
+        f"{course}: {error.message} No backup was begun.", error.hint, code=error.code, details=error.details
+    )
+    return told
+
+
+def stored(file: BackupFile) -> str:
+    """A stored backup as the command line writes it: ``BIO101@course/backup-….mbz``."""
+    return f"{file.course_shortname}@{file.area}/{file.filename}"

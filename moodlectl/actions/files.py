@@ -1,0 +1,103 @@
+"""Backup files on this machine: where they go, and whether what arrived is what was meant."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from moodlectl.errors import AccessError, Failed, MoodlectlError, Refused, UsageError
+from moodlectl.site.port import BackupFile, Course, OnProgress, Site, no_progress
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make sure that files can be written there, before a site works for nothing. Raises UsageError, AccessError."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; a folder is needed to put backups in.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AccessError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise AccessError(f"The folder {folder} cannot be written to.")
+
+
+def safe_name(name: str) -> str:
+    """A file name that a site gave, made harmless: one part, no control characters, never hidden, never empty."""
+    last = re.split(r"[/\\]", name)[-1]
+    clean = "".join("_" if ord(c) < 32 or ord(c) == 127 or c in ':*?"<>|' else c for c in last).strip()
+    clean = clean.lstrip(".")
+    while len(clean.encode()) > 240:
+        stem, dot, ending = clean.rpartition(".")
+        clean = f"{stem[:-1]}{dot}{ending}" if dot and len(stem) > 1 else clean[:-1]
+    return clean or "backup.mbz"
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """A path in ``folder`` that nothing has: ``name``, else with ``-2``, ``-3`` before its ending."""
+    clean = safe_name(name)
+    path, number = folder / clean, 1
+    while path.exists():
+        number += 1
+        path = folder / f"{Path(clean).stem}-{number}{Path(clean).suffix}"
+    return path
+
+
+def check_is_of(path: Path, course: Course, site_url: str) -> None:
+    """Open a backup that came down and see that it is that course's. Raises Failed."""
+    from moodlectl import mbz
+
+    try:
+        manifest = mbz.inspect(path, site_url=site_url)
+    except MoodlectlError as error:
+        raise Failed(
+            f"The backup came down whole, but it does not open: {error.message}",
+            "The copy on the site is kept. 'moodlectl backup verify' says more.",
+            code=error.code,
+            details={"path": str(path)},
+        ) from error
+    if manifest.course is not None and manifest.course.id != course.id:
+        raise Failed(
+            f"The file that came down is a backup of course {manifest.course.id}, not of {course.id}.",
+            "The copy on the site is kept.",
+            details={"path": str(path)},
+        )
+
+
+def download(
+    site: Site, file: BackupFile, folder: Path, *, overwrite: bool = False, on_progress: OnProgress = no_progress
+) -> tuple[BackupFile, Path]:
+    """Bring one stored backup into ``folder`` under its own name. Reads only.
+
+    A file of that name with the same content is left and counts as done. Raises Refused where another file has the
+    name, unless ``overwrite``.
+    """
+    prepare_folder(folder)
+    path = folder / safe_name(file.filename)
+    if path.exists() and not overwrite:
+        sha1 = _same_content(path, file)
+        if sha1 is not None:
+            return file, path
+        raise Refused(
+            f"{path} is there already and is not this backup (or that cannot be told).",
+            "Name another folder with -d, or replace it with --overwrite.",
+            code="file_exists",
+        )
+    return site.download(file, path, on_progress), path
+
+
+def _same_content(path: Path, file: BackupFile) -> str | None:
+    import hashlib
+
+    if file.sha1 is None or path.stat().st_size != file.size:
+        return None
+    with path.open("rb") as stream:
+        sha1 = hashlib.file_digest(stream, "sha1").hexdigest()
+    return sha1 if sha1 == file.sha1 else None
+
+
+def delete_all(site: Site, files: Sequence[BackupFile]) -> None:
+    """Delete stored backups, each checked to be gone. Writes to the site."""
+    for file in files:
+        site.delete_backup(file)

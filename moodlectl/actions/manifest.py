@@ -1,0 +1,31 @@
+"""What a backup file says it holds, as the site port writes sections and activities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from moodlectl.site.port import Activity, Section
+
+if TYPE_CHECKING:
+    from moodlectl.mbz import Manifest
+
+
+def sections(manifest: Manifest) -> Sequence[Section]:
+    """The sections and activities that are in the backup, with the backup's own ids; subsections name their parent."""
+    parents = {s.id: a.id for a in manifest.all_activities() if (s := a.subsection) is not None}
+    found = []
+    for place, section in enumerate(manifest.all_sections()):
+        if not section.included:
+            continue
+        number = section.number
+        if number is None:  # only section.xml tells; Moodle titles a section without a name by its number
+            number = int(section.title) if section.title.isdigit() else place
+        activities = tuple(
+            Activity(a.id, a.module, a.title, subsection_id=a.subsection.id if a.subsection else None)
+            for a in section.activities
+            if a.included
+        )
+        parent = section.parent_cmid if section.parent_cmid is not None else parents.get(section.id)
+        found.append(Section(section.id, number, section.title, True, activities, parent))
+    return found

@@ -1,0 +1,170 @@
+"""Restore a backup: plan what would happen, do it, and compare the site with what was asked of the file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from moodlectl.actions import files, naming
+from moodlectl.actions.naming import ItemWords
+from moodlectl.actions.verify import differences
+from moodlectl.errors import UsageError
+from moodlectl.site.port import (
+    DANGERS,
+    Course,
+    Enrolments,
+    ItemChoice,
+    Mode,
+    OnProgress,
+    Restored,
+    RestorePlan,
+    RestoreRequest,
+    RestoreSource,
+    Section,
+    Site,
+    no_progress,
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one command line asks. ``target`` is a CATEGORY for ``new``, else a COURSE."""
+
+    backup: str
+    mode: Mode
+    target: str
+    fullname: str | None = None
+    shortname: str | None = None
+    idnumber: str | None = None
+    startdate: date | None = None
+    visible: bool | None = None
+    settings: Mapping[str, bool] = field(default_factory=dict)
+    enrolments: Enrolments | None = None
+    keep_enrolments: bool = False
+    keep_groups: bool = False
+    overwrite_config: bool = False
+    items: ItemWords = field(default_factory=ItemWords)
+    users_conflict: Literal["stop", "without-users"] = "stop"
+    allow: Sequence[str] = ()
+    as_user: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A restore that was done, and how the site compares with what was asked; None where nobody looked."""
+
+    restored: Restored
+    differences: tuple[str, ...] | None
+
+
+def check_words(wanted: Wanted) -> None:
+    """Refuse words that cannot go together, before anything is opened. Raises UsageError."""
+    if wanted.mode != "replace":
+        for name, asked in (("--keep-enrolments", wanted.keep_enrolments), ("--keep-groups", wanted.keep_groups)):
+            if asked:
+                raise UsageError(f"{name} only means something with --replace: nothing else deletes them.")
+    if wanted.mode == "new" and wanted.overwrite_config:
+        raise UsageError("--overwrite-config only means something with --merge and --replace.")
+    unknown = [name for name in wanted.allow if name not in DANGERS]
+    if unknown:
+        raise UsageError(
+            f"'{unknown[0]}' is no danger that could be allowed.", f"There are: {', '.join(DANGERS)}."
+        )
+    for name, text in (("--fullname", wanted.fullname), ("--shortname", wanted.shortname)):
+        if text is not None and not text.strip():
+            raise UsageError(f"{name} is empty.")
+
+
+@contextmanager
+def fetched(
+    site: Site, backup: str, from_site: Site | None = None, on_progress: OnProgress = no_progress
+) -> Iterator[RestoreSource]:
+    """Where the archive is: a local file, a stored backup of this site, or one brought here from another site.
+
+    What is brought here lies in a private temporary folder until the end of the block. Reads only.
+    """
+    parsed = naming.parse_backup(backup)
+    if isinstance(parsed, naming.LocalBackup):
+        if from_site is not None:
+            raise UsageError(f"{backup} is a file on this machine; --from names a site that a backup lies on.")
+        yield RestoreSource(path=naming.existing(parsed.path))
+    elif from_site is None:
+        yield RestoreSource(stored=naming.find_stored(site, parsed))
+    else:
+        stored = naming.find_stored(from_site, parsed)
+        with tempfile.TemporaryDirectory(prefix="moodlectl-") as folder:
+            path = Path(folder) / files.safe_name(stored.filename)
+            from_site.download(stored, path, on_progress)
+            yield RestoreSource(path=path)
+
+
+def request_for(site: Site, wanted: Wanted, source: RestoreSource) -> tuple[RestoreRequest, Course | None]:
+    """The restore that was asked for, with every name looked up, and the course it goes into. Reads only.
+
+    Raises UsageError, NotFound, Refused for a file that is not a whole backup.
+    """
+    check_words(wanted)
+    sections = _sections(site, source, needed=bool(wanted.items))
+    items = naming.choose_items(wanted.items, sections) if wanted.items else ItemChoice()
+    target = None if wanted.mode == "new" else naming.find_course(site, wanted.target)
+    category = naming.find_category(site, wanted.target) if wanted.mode == "new" else None
+    request = RestoreRequest(
+        source=source,
+        mode=wanted.mode,
+        category_id=category.id if category else None,
+        course_id=target.id if target else None,
+        fullname=wanted.fullname,
+        shortname=wanted.shortname,
+        idnumber=wanted.idnumber,
+        startdate=wanted.startdate,
+        visible=wanted.visible,
+        settings=dict(wanted.settings),
+        enrolments=wanted.enrolments,
+        keep_enrolments=wanted.keep_enrolments,
+        keep_groups=wanted.keep_groups,
+        overwrite_config=wanted.overwrite_config,
+        items=items,
+        users_conflict=wanted.users_conflict,
+        allow=frozenset(wanted.allow),
+        as_user=wanted.as_user,
+    )
+    return request, target
+
+
+def _sections(site: Site, source: RestoreSource, *, needed: bool) -> Sequence[Section]:
+    """What lies in the archive. A local file is always opened: a broken one is told before it travels."""
+    from moodlectl import mbz
+
+    if source.path is not None:
+        return sections_of(mbz.inspect(source.path))
+    if not needed or source.stored is None:
+        return ()
+    return sections_of(mbz.parse_manifest(site.manifest_xml(source.stored)))
+
+
+def sections_of(manifest: object) -> Sequence[Section]:
+    """The sections and activities of a backup as the port writes them, with the backup's own ids."""
+    from moodlectl.actions import manifest as told
+
+    return told.sections(manifest)
+
+
+def plan(site: Site, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
+    """What that restore would do, with Moodle's own pre-check. Leaves nothing behind on the site."""
+    return site.restore_plan(request, on_progress)
+
+
+def run(
+    site: Site, request: RestoreRequest, on_progress: OnProgress = no_progress, *, verify: bool = True
+) -> Done:
+    """Restore, and compare the site with what was asked of the file. Writes to the site.
+
+    Raises AccessError, Refused (nothing changed), Failed (taken back), OutcomeUnknown.
+    """
+    restored = site.restore(request, on_progress)
+    return Done(restored, differences(restored) if verify else None)

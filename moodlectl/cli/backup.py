@@ -1,0 +1,339 @@
+"""``moodlectl backup``."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moodlectl.cli import output
+from moodlectl.cli.state import Output, State
+from moodlectl.cli.words import As, NoUserdata, Only, Quietly, Skip, With, Without, file_record, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from moodlectl.actions import backup as action
+    from moodlectl.site.port import Setting
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+class Where(enum.StrEnum):
+    """The areas of ``--area``."""
+
+    course = "course"
+    private = "private"
+    automated = "automated"
+    all = "all"
+
+
+FILE_COLUMNS = ["area", "filename", "size", "timecreated", "has_users", "sha1"]
+
+
+@app.command("create")
+def create(
+    ctx: typer.Context,
+    courses: Annotated[list[str], typer.Argument(metavar="COURSE…", help="Id, short name, idnumber:X or address.")],
+    with_: With = [],
+    without: Without = [],
+    anonymize: Annotated[bool, typer.Option("--anonymize", help="Make the people in it nobody.")] = False,
+    only: Only = [],
+    skip: Skip = [],
+    no_userdata: NoUserdata = [],
+    download: Annotated[
+        Path | None, typer.Option("--download", metavar="DIR", help="Bring the backup down into this folder.")
+    ] = None,
+    remove_remote: Annotated[
+        bool, typer.Option("--remove-remote", help="Leave nothing on the site once it is down and checked.")
+    ] = False,
+    as_user: As = None,
+    dry_run: Quietly = False,
+) -> None:
+    """Back courses up, as Moodle's "jump to final step" does, or with the settings and items you name."""
+    from moodlectl.actions import backup as action
+    from moodlectl.actions import naming
+
+    state = state_of(ctx)
+    settings = naming.settings_from(with_, without)
+    if anonymize:
+        settings = {"users": True, **settings, "anonymize": True}
+    wanted = action.Wanted(
+        settings=settings,
+        items=naming.ItemWords(only=only, skip=skip, no_userdata=no_userdata),
+        download=download,
+        remove_remote=remove_remote,
+        as_user=as_user,
+    )
+    with closing(state.open_site()) as site:
+        if dry_run:
+            for course in courses:
+                planned = action.plan(site, course, wanted)
+                _print_plan(state, planned, action.preview(site, planned))
+            return
+        with output.progress(state) as on_progress:
+            results = list(action.run_all(site, courses, wanted, lambda _: on_progress))
+    _print_made(state, results)
+
+
+def _print_plan(state: State, planned: action.Planned, settings: Sequence[Setting]) -> None:
+    output.remark(state, f"would back up {planned.course.shortname} (id:{planned.course.id}) with:")
+    output.emit(state, [_setting_row(s) for s in settings], ["name", "value", "locked_by", "item"])
+
+
+def _print_made(state: State, results: Sequence[action.Done | action.NotDone]) -> None:
+    from moodlectl.actions import backup as action
+    from moodlectl.errors import SomeFailed
+
+    done = [r for r in results if isinstance(r, action.Done)]
+    failed = [r for r in results if isinstance(r, action.NotDone)]
+    rows = [_made_record(result) for result in done]
+    if state.output is Output.table:
+        for result, row in zip(done, rows, strict=True):
+            where = row.get("path") or action.stored(result.made.file)
+            size = output.size(result.made.file.size)
+            sys.stdout.write(f"{output.plain(where)}\n")
+            kept = "removed from the site" if result.removed else action.stored(result.made.file)
+            output.remark(
+                state, f"{result.course.shortname}: {size} in {result.made.seconds:.1f} s, sha1 {row['sha1']}, {kept}"
+            )
+    else:
+        output.emit(state, rows)
+    for result in done:
+        for warning in result.made.warnings:
+            output.warn(f"{result.course.shortname}: {warning}")
+    if failed:
+        raise SomeFailed(
+            f"{len(failed)} of {len(results)} backups failed.",
+            failed[0].error.hint,
+            details={
+                "done": [r.course.shortname for r in done],
+                "failed": [f"{r.course}: {r.error.message}" for r in failed],
+            },
+        )
+
+
+def _made_record(result: action.Done) -> dict[str, Any]:
+    return {
+        **file_record(result.made.file, result.path),
+        "removed": result.removed,
+        "settings": dict(result.made.settings),
+        "seconds": round(result.made.seconds, 3),
+        "warnings": list(result.made.warnings),
+    }
+
+
+@app.command("settings")
+def settings(
+    ctx: typer.Context,
+    course: Annotated[str | None, typer.Argument(metavar="COURSE", help="Also its sections and activities.")] = None,
+    as_user: As = None,
+) -> None:
+    """Every setting with its default here, and whether it is locked."""
+    from moodlectl.actions import naming
+
+    state = state_of(ctx)
+    with closing(state.open_site()) as site:
+        course_id = naming.find_course(site, course).id if course is not None else None
+        offered = site.backup_settings(course_id, as_user=as_user)
+    columns = ["name", "value", "locked_by", "depends_on"] + (["item"] if course else [])
+    output.emit(state, [_setting_row(s) for s in offered], columns)
+
+
+def _setting_row(setting: Setting) -> dict[str, Any]:
+    return {
+        "name": setting.name,
+        "value": setting.value,
+        "locked_by": setting.locked_by,
+        "depends_on": list(setting.depends_on),
+        "item": f"{setting.module}: {setting.item}" if setting.module else setting.item,
+        "level": setting.level,
+        "label": setting.label,
+        "item_id": setting.item_id,
+        "visible": setting.visible,
+    }
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    course: Annotated[str, typer.Argument(metavar="COURSE")],
+    area: Annotated[Where, typer.Option("--area", help="Where to look.")] = Where.all,
+    as_user: Annotated[
+        str | None, typer.Option("--as", metavar="USERNAME", help="Whose private area to look into.")
+    ] = None,
+) -> None:
+    """The backups of a course, newest first."""
+    from moodlectl.actions import naming
+    from moodlectl.site.port import AREAS
+
+    state = state_of(ctx)
+    with closing(state.open_site()) as site:
+        found = naming.find_course(site, course)
+        areas = [a for a in AREAS if area is Where.all or a == area.value]
+        listing = site.backups(found.id, areas, owner=as_user)
+    output.emit(state, [file_record(f) for f in listing.files], FILE_COLUMNS)
+    for note in listing.notes:
+        output.remark(state, f"note: {note}")
+
+
+@app.command("download")
+def download(
+    ctx: typer.Context,
+    backups: Annotated[list[str], typer.Argument(metavar="BACKUP…", help="COURSE@AREA or COURSE@AREA/FILENAME.")],
+    folder: Annotated[Path, typer.Option("-d", "--dir", metavar="DIR", help="Where to put them.")] = Path(),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of the same name.")] = False,
+    as_user: Annotated[
+        str | None, typer.Option("--as", metavar="USERNAME", help="Whose private area to look into.")
+    ] = None,
+) -> None:
+    """Bring backups down, resuming what was begun; size and sha1 are checked before the file gets its name."""
+    from moodlectl.actions import files
+
+    state = state_of(ctx)
+    rows = []
+    with closing(state.open_site()) as site:
+        stored = [_stored(site, word, as_user) for word in backups]
+        with output.progress(state) as on_progress:
+            for file in stored:
+                got, path = files.download(site, file, folder, overwrite=overwrite, on_progress=on_progress)
+                rows.append(file_record(got, path))
+    if state.output is Output.table:
+        for row in rows:
+            sys.stdout.write(output.plain(row["path"]) + "\n")
+            output.remark(state, f"{output.size(row['size'])}, sha1 {row['sha1']}")
+        return
+    output.emit(state, rows)
+
+
+def _stored(site: Any, word: str, owner: str | None) -> Any:
+    from moodlectl.actions import naming
+    from moodlectl.errors import UsageError
+
+    backup = naming.parse_backup(word)
+    if isinstance(backup, naming.LocalBackup):
+        raise UsageError(
+            f"'{word}' is not a backup on a site.", "Write COURSE@AREA or COURSE@AREA/FILENAME; see 'backup list'."
+        )
+    return naming.find_stored(site, backup, owner=owner)
+
+
+@app.command("inspect")
+def inspect(
+    ctx: typer.Context,
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A file, or COURSE@AREA[/FILENAME].")],
+) -> None:
+    """What Moodle's restore shows under "Confirm", and what it does not show."""
+    from moodlectl.actions import inspecting
+    from moodlectl.cli import manifests
+
+    state = state_of(ctx)
+    with output.progress(state) as on_progress:
+        manifest = inspecting.inspect(_Opener(state), backup, on_progress)
+    manifests.show(state, manifest)
+
+
+class _Opener:
+    """Opens the site in use when it turns out to be needed: a local file needs none."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __call__(self) -> Any:
+        return self._state.open_site()
+
+
+@app.command("verify")
+def verify(
+    ctx: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE…")],
+) -> None:
+    """Is the file whole: every content re-hashed, every XML read, everything the manifest names there."""
+    from moodlectl.actions import inspecting
+    from moodlectl.errors import Failed
+
+    state = state_of(ctx)
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        with output.progress(state) as on_progress:
+            rows.append(inspecting.verify(path, on_progress))
+    if state.output is Output.table:
+        for row in rows:
+            told = "ok" if row["ok"] else "NOT WHOLE"
+            sys.stdout.write(
+                f"{output.plain(row['path'])}: {told}, {row['files_checked']} files, "
+                f"{output.size(row['bytes_checked'])}, sha1 {row['sha1']}\n"
+            )
+            for problem in row["problems"]:
+                sys.stdout.write(f"  {output.plain(problem)}\n")
+    else:
+        output.emit(state, rows)
+    broken = [row["path"] for row in rows if not row["ok"]]
+    if broken:
+        raise Failed(
+            f"{len(broken)} of {len(rows)} files are not whole.",
+            "Download or make those backups again.",
+            code="not_whole",
+            details={"files": broken},
+        )
+
+
+@app.command("delete")
+def delete(
+    ctx: typer.Context,
+    backups: Annotated[list[str], typer.Argument(metavar="BACKUP…", help="COURSE@AREA/FILENAME.")],
+    as_user: Annotated[
+        str | None, typer.Option("--as", metavar="USERNAME", help="Whose private area to look into.")
+    ] = None,
+) -> None:
+    """Delete backups from the site. Asks first."""
+    from moodlectl.actions import files
+
+    state = state_of(ctx)
+    with closing(state.open_site()) as site:
+        stored = [_stored(site, word, as_user) for word in backups]
+        for file in stored:
+            output.remark(
+                state,
+                f"{file.course_shortname}@{file.area}/{file.filename}  {output.size(file.size)}  "
+                f"{file.timecreated.astimezone():%Y-%m-%d %H:%M}",
+            )
+        number = "this backup" if len(stored) == 1 else f"these {len(stored)} backups"
+        output.confirm(state, f"Delete {number} from {site.info().url}?", refusal="Nothing was deleted")
+        files.delete_all(site, stored)
+    if state.output is not Output.table:
+        output.emit(state, [{**file_record(f), "deleted": True} for f in stored])
+    else:
+        output.remark(state, f"deleted {len(stored)}")
+
+
+@app.command("automated")
+def automated(ctx: typer.Context) -> None:
+    """Run the site's automated backups now, for every course that is due."""
+    state = state_of(ctx)
+    with closing(state.open_site()) as site, output.progress(state) as on_progress:
+        ran = site.run_automated(on_progress)
+    rows = [
+        {
+            "course": {"id": r.course_id, "shortname": r.shortname},
+            "shortname": r.shortname,
+            "status": r.status,
+            "started": r.started,
+            "ended": r.ended,
+        }
+        for r in ran
+    ]
+    output.emit(state, rows, ["shortname", "status", "started", "ended"])
+    failed = [r.shortname for r in ran if r.status in ("error", "unfinished")]
+    if failed:
+        from moodlectl.errors import SomeFailed
+
+        raise SomeFailed(
+            f"{len(failed)} of {len(ran)} automated backups failed.",
+            "Moodle's own log of them is under Reports › Backups.",
+            details={"failed": failed},
+        )

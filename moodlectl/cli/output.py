@@ -1,0 +1,240 @@
+"""Data to standard output, everything else to standard error; nothing a stranger wrote reaches the terminal raw."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from moodlectl.cli.state import Output, State
+from moodlectl.errors import Refused
+
+if TYPE_CHECKING:
+    from moodlectl.site.port import OnProgress, Progress
+
+Row = Mapping[str, Any]
+
+
+def plain(text: object) -> str:
+    """Text as a terminal may see it: control characters, escapes and bidirectional overrides made visible."""
+    return "".join(c if c in "\n\t" or _harmless(c) else f"\\x{ord(c):02x}" for c in str(text))
+
+
+def _harmless(character: str) -> bool:
+    point = ord(character)
+    if point < 0x20 or 0x7F <= point < 0xA0 or 0xD800 <= point <= 0xDFFF:
+        return False
+    return point not in _DIRECTION_MARKS
+
+
+_DIRECTION_MARKS = frozenset([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def emit(state: State, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
+    """Print a list of records: a table of ``columns`` (else all keys), or all keys as JSON or CSV."""
+    if state.output is Output.json:
+        print_json(rows)
+    elif state.output is Output.csv:
+        _print_csv(rows, _all_keys(rows) or list(columns or ()))
+    else:
+        _print_table(state, rows, list(columns or _all_keys(rows)))
+
+
+def emit_one(state: State, record: Row) -> None:
+    """Print one record: names and values below each other, or as one JSON object, or one CSV line."""
+    if state.output is Output.json:
+        print_json(record)
+    elif state.output is Output.csv:
+        _print_csv([record], list(record))
+    else:
+        width = max((len(name) for name in record), default=0)
+        for name, value in record.items():
+            sys.stdout.write(f"{name.replace('_', ' '):<{width}}  {plain(_cell(value))}\n")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document; times are ISO 8601 with offset, sizes are bytes."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=_as_json) + "\n")
+
+
+def _as_json(value: object) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    return str(value)
+
+
+def _all_keys(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _print_csv(rows: Sequence[Row], columns: list[str]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_csv_cell(row.get(column)) for column in columns])
+
+
+def _csv_cell(value: Any) -> str:
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=_as_json)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return "" if value is None else str(value)
+
+
+def _print_table(state: State, rows: Sequence[Row], columns: list[str]) -> None:
+    """A table that loses nothing: long cells fold, and where nobody looks (a pipe) no width binds it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    numbers = {c for c in columns if rows and all(_is_number(row.get(c)) for row in rows)}
+    for column in columns:
+        table.add_column(
+            column.replace("_", " ").upper(),
+            overflow="fold",
+            justify="right" if column in numbers or column == "size" else "left",
+            header_style="bold",
+        )
+    for row in rows:
+        table.add_row(*(Text(plain(_cell(row.get(c), c))) for c in columns))
+    console = Console(
+        file=sys.stdout,
+        no_color=not state.color,
+        width=None if terminal else 10_000,
+        highlight=False,
+        soft_wrap=False,
+    )
+    console.print(table)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Any, column: str = "") -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M")
+    if column in ("size", "bytes", "file_bytes") and isinstance(value, int):
+        return size(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={_cell(v)}" for k, v in value.items()) or "-"
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(_cell(v) for v in value) or "-"
+    return str(value)
+
+
+def size(count: float) -> str:
+    """Bytes for people: ``9.1 MB``."""
+    if count < 1000:
+        return f"{int(count)} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        count /= 1000
+        if count < 1000 or unit == "TB":
+            return f"{count:.1f} {unit}"
+    raise AssertionError
+
+
+def remark(state: State, text: str) -> None:
+    """One line for the person on standard error, unless ``--quiet``."""
+    if not state.quiet:
+        sys.stderr.write(plain(text) + "\n")
+
+
+def warn(text: str) -> None:
+    """One warning on standard error; ``--quiet`` does not silence it, a warning unseen is a warning lost."""
+    sys.stderr.write(f"warning: {plain(text)}\n")
+
+
+def confirm(state: State, question: str, *, refusal: str) -> None:
+    """Ask before something is destroyed. Without a terminal only ``--yes`` answers. Raises Refused."""
+    if state.yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused(f"{refusal}: nobody is there to ask.", "Add --yes to do it without a question.", code="not_confirmed")
+    if not typer.confirm(plain(question), err=True):
+        raise Refused(f"{refusal}: you said no.", code="not_confirmed")
+
+
+@contextmanager
+def progress(state: State) -> Iterator[OnProgress]:
+    """A progress callback for one command: a bar in a terminal, a line now and then elsewhere, or nothing."""
+    if state.quiet:
+        yield _nothing
+    elif sys.stderr.isatty():
+        with _bars(state) as callback:
+            yield callback
+    else:
+        yield _Lines()
+
+
+def _nothing(_: Progress) -> None:
+    return None
+
+
+@contextmanager
+def _bars(state: State) -> Iterator[OnProgress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True, no_color=not state.color, highlight=False)
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=None if console.width < 60 else 30),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def step(progress: Progress) -> None:
+            if progress.phase not in tasks:
+                tasks[progress.phase] = bars.add_task(progress.phase, total=progress.total, amount="")
+            bars.update(
+                tasks[progress.phase], completed=progress.done, total=progress.total, amount=_amount(progress)
+            )
+
+        yield step
+
+
+def _amount(progress: Progress) -> str:
+    if progress.unit == "bytes":
+        return size(progress.done) if progress.total is None else f"{size(progress.done)} of {size(progress.total)}"
+    return plain(progress.message)[:40]
+
+
+class _Lines:
+    """Where there is no terminal (cron, a log): one line when a phase begins and one every half minute."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._said = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase == self._phase and now - self._said < 30:
+            return
+        self._phase, self._said = progress.phase, now
+        share = f" {100 * progress.done / progress.total:.0f}%" if progress.total else ""
+        sys.stderr.write(f"{progress.phase}{share}\n")

@@ -1,0 +1,289 @@
+"""``moodlectl restore``."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moodlectl.cli import output
+from moodlectl.cli.state import Output, State
+from moodlectl.cli.words import (
+    As,
+    NoUserdata,
+    Only,
+    Quietly,
+    Skip,
+    With,
+    Without,
+    counts_record,
+    course_record,
+    parse_day,
+    state_of,
+)
+
+if TYPE_CHECKING:
+    from moodlectl.actions import restore as action
+    from moodlectl.site.port import Course, Precheck, RestorePlan, Site, UsersOutcome
+
+
+class Enrolments(enum.StrEnum):
+    """Moodle's three choices: turn all enrolments into manual ones; with users; always."""
+
+    manual = "manual"
+    with_users = "with-users"
+    always = "always"
+
+
+class OnConflict(enum.StrEnum):
+    """What to do when an account of the backup conflicts with one of the site."""
+
+    stop = "stop"
+    without_users = "without-users"
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the command on the program."""
+    app.command("restore")(restore)
+
+
+def restore(
+    ctx: typer.Context,
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A file, or COURSE@AREA[/FILENAME].")],
+    new: Annotated[str | None, typer.Option("--new", metavar="CATEGORY", help="Into a new course there.")] = None,
+    merge: Annotated[str | None, typer.Option("--merge", metavar="COURSE", help="Add to this course.")] = None,
+    replace: Annotated[
+        str | None, typer.Option("--replace", metavar="COURSE", help="Delete what this course holds, then restore.")
+    ] = None,
+    from_site: Annotated[
+        str | None, typer.Option("--from", metavar="SITE", help="The site BACKUP lies on, if it is another one.")
+    ] = None,
+    fullname: Annotated[str | None, typer.Option(help="The course's full name.")] = None,
+    shortname: Annotated[str | None, typer.Option(help="The course's short name.")] = None,
+    idnumber: Annotated[str | None, typer.Option(help="The course's ID number.")] = None,
+    startdate: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The new start; dates in the course move along.")
+    ] = None,
+    visible: Annotated[
+        bool | None, typer.Option("--visible/--hidden", help="Visibility afterwards.  [default: the backup's]")
+    ] = None,
+    with_: With = [],
+    without: Without = [],
+    enrolments: Annotated[Enrolments | None, typer.Option(help="How people are enrolled.")] = None,
+    keep_enrolments: Annotated[
+        bool, typer.Option("--keep-enrolments", help="With --replace: keep roles and enrolments.")
+    ] = False,
+    keep_groups: Annotated[
+        bool, typer.Option("--keep-groups", help="With --replace: keep groups and groupings.")
+    ] = False,
+    overwrite_config: Annotated[
+        bool, typer.Option("--overwrite-config", help="Take the course's settings from the backup, too.")
+    ] = False,
+    only: Only = [],
+    skip: Skip = [],
+    userdata: Annotated[
+        list[str], typer.Option("--userdata", metavar="ITEM", help="This item with people's data (repeatable).")
+    ] = [],
+    no_userdata: NoUserdata = [],
+    on_user_conflict: Annotated[OnConflict, typer.Option(help="When accounts conflict.")] = OnConflict.stop,
+    allow: Annotated[
+        list[str], typer.Option("--allow", metavar="DANGER", help="Accept this danger by name (repeatable).")
+    ] = [],
+    as_user: As = None,
+    dry_run: Quietly = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare afterwards.")] = False,
+) -> None:
+    """Restore a backup into a new course, add it to one, or replace what one holds."""
+    from moodlectl.actions import naming
+    from moodlectl.actions import restore as action
+
+    state = state_of(ctx)
+    targets = [(m, t) for m, t in (("new", new), ("merge", merge), ("replace", replace)) if t is not None]
+    if len(targets) != 1:
+        raise typer.BadParameter("Say where to: exactly one of --new CATEGORY, --merge COURSE, --replace COURSE.")
+    mode, target = targets[0]
+    day = parse_day(startdate)
+    wanted = action.Wanted(
+        backup=backup,
+        mode=mode,  # type: ignore[arg-type]
+        target=target,
+        fullname=fullname,
+        shortname=shortname,
+        idnumber=idnumber,
+        startdate=day,
+        visible=visible,
+        settings=naming.settings_from(with_, without),
+        enrolments=enrolments.value if enrolments else None,  # type: ignore[arg-type]
+        keep_enrolments=keep_enrolments,
+        keep_groups=keep_groups,
+        overwrite_config=overwrite_config,
+        items=naming.ItemWords(only=only, skip=skip, userdata=userdata, no_userdata=no_userdata),
+        users_conflict=on_user_conflict.value,  # type: ignore[arg-type]
+        allow=allow,
+        as_user=as_user,
+    )
+    action.check_words(wanted)
+    with ExitStack() as stack:
+        site = stack.enter_context(closing(state.open_site()))
+        other = stack.enter_context(closing(state.open_site(from_site))) if from_site else None
+        with output.progress(state) as on_progress:
+            source = stack.enter_context(action.fetched(site, backup, other, on_progress))
+            request, course = action.request_for(site, wanted, source)
+            plan = action.plan(site, request, on_progress) if dry_run else None
+        if plan is not None:
+            _print_plan(state, plan, backup)
+            return
+        if course is not None and mode == "replace":
+            _confirm_replace(state, site, course)
+        with output.progress(state) as on_progress:
+            done = action.run(site, request, on_progress, verify=not no_verify)
+    _print_done(state, done, backup)
+
+
+def _confirm_replace(state: State, site: Site, course: Course) -> None:
+    """Show what would be deleted, and ask. Raises Refused."""
+    held = counts_record(site.counts(course.id))
+    kept = len(site.backups(course.id, ["course", "automated"]).files)
+    activities = sum(held.pop("activities", {}).values())
+    numbers = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in held.items() if name != "file_bytes")
+    output.remark(
+        state,
+        f"--replace deletes all that {course.fullname} ({course.shortname}, id:{course.id}) holds: "
+        f"{activities} activities, {numbers}, and {kept} stored backups. Moodle keeps no copy.",
+    )
+    output.confirm(state, f"Replace {course.fullname} ({course.shortname})?", refusal="Nothing was changed")
+
+
+def _print_plan(state: State, plan: RestorePlan, backup: str) -> None:
+    if state.output is Output.json:
+        output.print_json(_plan_record(plan, backup))
+        return
+    where = f"{plan.target.fullname} ({plan.target.shortname})" if plan.target else "a new course"
+    facts: dict[str, Any] = {
+        "backup": backup,
+        "mode": plan.request.mode,
+        "into": where,
+        "fullname": plan.fullname,
+        "shortname": plan.shortname,
+        "made_by": plan.backup_release,
+        "site_has": plan.site_release,
+        "same_site": plan.same_site,
+        "users": f"{plan.users.matched} matched, {plan.users.created} created, "
+        f"{len(plan.users.conflicts)} in conflict",
+        "brings": counts_record(plan.expected),
+    }
+    if plan.target_counts is not None:
+        facts["target_holds"] = counts_record(plan.target_counts)
+    output.emit_one(state, facts)
+    if state.output is Output.table:
+        sys.stdout.write("\n")
+        rows = [{"setting": s.name, "value": s.value, "locked_by": s.locked_by} for s in plan.settings if not s.item_id]
+        output.emit(state, rows, ["setting", "value", "locked_by"])
+    _warn_precheck(plan.precheck)
+    for danger in plan.dangers:
+        output.warn(f"{_dangers().get(danger, danger)}  (--allow {danger})")
+    for name in plan.users.conflicts[:25]:
+        output.warn(f"the account '{name}' conflicts with one of the site's")
+    output.remark(state, "Nothing was changed.")
+
+
+def _plan_record(plan: RestorePlan, backup: str) -> dict[str, Any]:
+    return {
+        "backup": backup,
+        "mode": plan.request.mode,
+        "target": course_record(plan.target) if plan.target else None,
+        "fullname": plan.fullname,
+        "shortname": plan.shortname,
+        "backup_release": plan.backup_release,
+        "site_release": plan.site_release,
+        "same_site": plan.same_site,
+        "precheck": _precheck_record(plan.precheck),
+        "dangers": list(plan.dangers),
+        "users": _users_record(plan.users),
+        "settings": {s.name: s.value for s in plan.settings},
+        "locked": {s.name: s.locked_by for s in plan.settings if s.locked_by},
+        "expected": counts_record(plan.expected),
+        "target_counts": counts_record(plan.target_counts) if plan.target_counts else None,
+    }
+
+
+def _dangers() -> dict[str, str]:
+    from moodlectl.site.port import DANGERS
+
+    return dict(DANGERS)
+
+
+def _precheck_record(precheck: Precheck) -> dict[str, Any]:
+    return {
+        "errors": list(precheck.errors),
+        "warnings": list(precheck.warnings),
+        "missing_plugins": list(precheck.missing_plugins),
+    }
+
+
+def _users_record(users: UsersOutcome) -> dict[str, Any]:
+    return {"matched": users.matched, "created": users.created, "conflicts": list(users.conflicts)}
+
+
+def _warn_precheck(precheck: Precheck) -> None:
+    for text in precheck.errors:
+        output.warn(f"pre-check error: {text}")
+    for text in precheck.warnings:
+        output.warn(f"pre-check: {text}")
+    for plugin in precheck.missing_plugins:
+        output.warn(f"the site lacks {plugin}")
+
+
+def _print_done(state: State, done: action.Done, backup: str) -> None:
+    restored = done.restored
+    record = {
+        "course": course_record(restored.course),
+        "mode": restored.mode,
+        "backup": backup,
+        "safety_backup": None,
+        "precheck": _precheck_record(restored.precheck),
+        "users": _users_record(restored.users),
+        "verified": None
+        if done.differences is None
+        else {"ok": not done.differences, "differences": list(done.differences)},
+        "expected": counts_record(restored.expected),
+        "before": counts_record(restored.before),
+        "after": counts_record(restored.after),
+        "activities": {str(old): new for old, new in restored.activities.items()},
+        "warnings": list(restored.warnings),
+        "seconds": round(restored.seconds, 3),
+    }
+    if state.output is Output.table:
+        sys.stdout.write(f"{output.plain(restored.course.url)}\n")
+        output.remark(state, _summary(done))
+        _warn_precheck(restored.precheck)
+        for warning in restored.warnings:
+            output.warn(warning)
+    else:
+        output.emit_one(state, record)
+    if done.differences:
+        from moodlectl.errors import Failed
+
+        raise Failed(
+            f"The restore into {restored.course.shortname} ended, but the course is not what the backup holds.",
+            "Look at the differences before anybody works in the course.",
+            code="not_verified",
+            details={"differences": list(done.differences)},
+        )
+
+
+def _summary(done: action.Done) -> str:
+    restored = done.restored
+    activities = sum(restored.after.activities.values()) - sum(restored.before.activities.values())
+    if restored.mode == "replace":
+        activities = sum(restored.after.activities.values())
+    words = {"new": "restored into the new course", "merge": "merged into", "replace": "replaced"}
+    checked = "not verified" if done.differences is None else "verified" if not done.differences else "DIFFERENT"
+    return (
+        f"{words[restored.mode]} {restored.course.shortname} (id:{restored.course.id}): {activities} activities, "
+        f"users {restored.users.matched} matched {restored.users.created} created, "
+        f"{restored.seconds:.1f} s, {checked}"
+    )
