@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import requests
 
 from moodlectl.errors import ConfigError, MoodlectlError, OutcomeUnknown, Unreachable
 from moodlectl.site.replies import Asked
+
+
+@contextmanager
+def network_trouble(asked: Asked) -> Iterator[None]:
+    """Turn what requests raises inside into Unreachable, or OutcomeUnknown for a write that was under way."""
+    try:
+        yield
+    except requests.RequestException as problem:
+        raise network_error(problem, asked) from problem
 
 
 def network_error(problem: BaseException, asked: Asked) -> MoodlectlError:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from moodlectl.errors import (
@@ -25,7 +25,11 @@ from moodlectl.errors import (
     Refused,
     Unreachable,
 )
+from moodlectl.secret import Secret
 from moodlectl.site.errorcodes import LOOK_HINT, WAIT_HINT, WS_OFF_HINT, classify
+
+if TYPE_CHECKING:
+    import requests
 
 EXCERPT = 400
 """How many characters of a strange answer are kept as evidence."""
@@ -260,3 +264,34 @@ def _sentence(words: str) -> str:
 def _site(asked: Asked) -> str:
     parts = urlsplit(asked.url)
     return f"{parts.scheme}://{parts.netloc}" + re.sub(r"/(webservice|login)/.*$", "", parts.path)
+
+
+def reply_of(response: requests.Response) -> Reply:
+    """An HTTP answer with its whole body, for reading."""
+    return Reply(
+        response.status_code,
+        response.headers.get("Content-Type", ""),
+        response.content,
+        {name.lower(): value for name, value in response.headers.items()},
+    )
+
+
+def guarded(read: Callable[[], Any], secret: Secret) -> Any:
+    """What ``read`` returns; should a site repeat the secret in an error, it is blotted out of it."""
+    try:
+        return read()
+    except MoodlectlError as error:
+        blot(error, secret)
+        raise
+
+
+def blot(error: MoodlectlError, secret: Secret) -> None:
+    """Replace the secret by ``***`` wherever the site repeated it in an error."""
+    text = secret.reveal()
+    if not text:
+        return
+    error.message = error.message.replace(text, "***")
+    error.args = (error.message,)
+    for key, value in error.details.items():
+        if isinstance(value, str):
+            error.details[key] = value.replace(text, "***")

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
 
-from moodlectl.errors import AccessError, ConfigError, MoodlectlError, Unreachable
+from moodlectl.errors import AccessError, ConfigError, Unreachable
 from moodlectl.secret import Secret
-from moodlectl.site.network import network_error
+from moodlectl.site.network import network_trouble
 from moodlectl.site.patience import Patience, repeat
 from moodlectl.site.port import OnProgress, no_progress
-from moodlectl.site.replies import Asked, Reply, read_reply
+from moodlectl.site.replies import Asked, guarded, read_reply, reply_of
 from moodlectl.version import __version__
 
 if TYPE_CHECKING:
@@ -149,7 +148,6 @@ class WebService:
                 raise Unreachable(f"{self.url} does not say who it is.", "Check the site's address.",
                                   code="invalidanswer")  # fmt: skip
             self._site_info = info
-            return info
         return dict(self._site_info)
 
     def download(
@@ -159,16 +157,18 @@ class WebService:
         *,
         size: int | None = None,
         sha1: str | None = None,
+        overwrite: bool = False,
         on_progress: OnProgress = no_progress,
     ) -> Downloaded:
         """Bring one file of the site down to ``destination``; see ``transfer.download``. Reads only."""
         from moodlectl.site.transfer import Source, download
 
-        return download(self, Source(url, size, sha1), destination, on_progress=on_progress)
+        source = Source(url, size, sha1)
+        return download(self, source, destination, overwrite=overwrite, on_progress=on_progress)
 
     def upload(self, path: Path, *, itemid: int = 0, on_progress: OnProgress = no_progress) -> dict[str, Any]:
-        """Send one file to the user's draft area; see ``transfer.upload``. Writes to the site."""
-        from moodlectl.site.transfer import upload
+        """Send one file to the user's draft area; see ``upload.upload``. Writes to the site."""
+        from moodlectl.site.upload import upload
 
         return upload(self, path, itemid=itemid, on_progress=on_progress)
 
@@ -213,46 +213,6 @@ def token_login(
     if not isinstance(answer, dict) or not answer.get("token"):
         raise AccessError(f"{client.url} gave no token.", "Let an administrator make one.", code="notoken")
     return Secret(str(answer["token"]))
-
-
-def reply_of(response: requests.Response) -> Reply:
-    """An HTTP answer with its whole body, for reading."""
-    return Reply(
-        response.status_code,
-        response.headers.get("Content-Type", ""),
-        response.content,
-        {name.lower(): value for name, value in response.headers.items()},
-    )
-
-
-@contextmanager
-def network_trouble(asked: Asked) -> Iterator[None]:
-    """Turn what requests raises inside into Unreachable, or OutcomeUnknown for a write that was under way."""
-    try:
-        yield
-    except requests.RequestException as problem:
-        raise network_error(problem, asked) from problem
-
-
-def guarded(read: Callable[[], Any], secret: Secret) -> Any:
-    """What ``read`` returns; should a site repeat the secret in an error, it is blotted out of it."""
-    try:
-        return read()
-    except MoodlectlError as error:
-        blot(error, secret)
-        raise
-
-
-def blot(error: MoodlectlError, secret: Secret) -> None:
-    """Replace the secret by ``***`` wherever the site repeated it in an error."""
-    text = secret.reveal()
-    if not text:
-        return
-    error.message = error.message.replace(text, "***")
-    error.args = (error.message,)
-    for key, value in error.details.items():
-        if isinstance(value, str):
-            error.details[key] = value.replace(text, "***")
 
 
 def _is_loopback(host: str) -> bool:
