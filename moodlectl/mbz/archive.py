@@ -1,0 +1,192 @@
+"""A backup file, opened: its members in stream order, each checked before anybody sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal, Self
+
+from moodlectl.errors import Refused
+from moodlectl.mbz.limits import LIMITS, Limits
+from moodlectl.mbz.names import check_name, refuse
+from moodlectl.mbz.sniff import Container, sniff
+from moodlectl.mbz.tarstream import GzipStream, TarStream
+from moodlectl.mbz.xmlstream import XmlReader, read_xml
+from moodlectl.mbz.zipfiles import ZipFile
+
+ProgressBytes = Callable[[int, int], None]
+Kind = Literal["file", "dir"]
+INDEX = ".ARCHIVE_INDEX"
+MANIFEST = "moodle_backup.xml"
+
+
+class Member:
+    """One member: ``name`` (checked, without ``./`` and trailing ``/``), ``size`` in bytes, ``kind`` file or
+    dir.
+
+    Its bytes can be read once, before the next member is asked for.
+    """
+
+    __slots__ = ("_content", "kind", "name", "size")
+
+    def __init__(self, name: str, size: int, kind: Kind, content: Callable[[], Iterator[memoryview]]) -> None:
+        self.name, self.size, self.kind = name, size, kind
+        self._content = content
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The member's bytes in pieces of some hundred kilobytes.
+
+        Raises Refused where the archive is broken.
+        """
+        return self._content()
+
+    def read(self, most: int) -> bytes:
+        """The member's bytes at once. Raises Refused ``hostile_size`` where there are more than ``most``."""
+        if self.size > most:
+            raise refuse(
+                "hostile_size", f"{self.name} is larger than {most} bytes.", member=self.name, size=self.size
+            )
+        return b"".join(self._content())
+
+    def parse(self, reader: XmlReader) -> None:
+        """Feeds the member to an XML reader, whole. Raises what the reader raises."""
+        read_xml(self._content(), reader)
+
+    def __repr__(self) -> str:
+        return f"Member({self.name!r}, {self.size}, {self.kind!r})"
+
+
+class Archive:
+    """An open backup file. ``container`` is ``tgz`` or ``zip``, told from its content; ``size`` is in bytes.
+
+    ``tap`` sees the raw bytes of a tgz as they are read; ``progress`` is called with bytes done and bytes in
+    all.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        progress: ProgressBytes | None = None,
+        tap: Callable[[bytes], None] | None = None,
+        limits: Limits = LIMITS,
+    ) -> None:
+        self.path = path
+        self.limits = limits
+        self._progress, self._tap = progress, tap
+        self._file: BinaryIO | None = None
+        self.container: Container = sniff(path)
+        self.size = path.stat().st_size
+        self.remarks: list[str] = []
+        self._done = 0
+        self._seen_names: set[int] = set()
+
+    def __enter__(self) -> Self:
+        self._file = self.path.open("rb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def members(self) -> Iterator[Member]:
+        """Every member in stream order; may be walked again from the start. Reads only, in constant memory.
+
+        Raises Refused, with the reason as its code, at the first member that is not what Moodle writes.
+        After the last one ``remarks`` says what else is odd about the container: bytes after its end, a
+        missing end mark.
+        """
+        if self._file is None:
+            raise ValueError("the archive is not open: use it in a with block")
+        self._file.seek(0)
+        self.remarks = []
+        self._done = 0
+        self._seen_names = seen = set[int]()
+        source = self._tar(self._file) if self.container == "tgz" else self._zip(self._file)
+        for member in source:
+            if not member.name:
+                continue
+            # Hashes, not names: half a million names would be the largest thing in memory.
+            key = hash(member.name)
+            if key in seen:
+                raise refuse(
+                    "hostile_duplicate", f"{member.name} is in the backup twice.", member=member.name
+                )
+            seen.add(key)
+            if len(seen) > self.limits.members:
+                raise refuse("too_many_members", f"The backup has more than {self.limits.members} members.")
+            yield member
+
+    def has(self, name: str) -> bool:
+        """Whether a member of this name has gone by in the last walk through ``members``."""
+        return hash(name) in self._seen_names
+
+    def _tar(self, file: BinaryIO) -> Iterator[Member]:
+        stream = GzipStream(file, self._seen, self.limits)
+        tar = TarStream(stream, self.limits)
+        count = 0
+        for entry in tar:
+            kind: Kind = "dir" if entry.kind == "dir" else "file"
+            yield Member(check_name(entry.name, self.limits), entry.size, kind, tar.content)
+            count += 1
+        if not count:
+            raise _empty_archive()
+        if not tar.end_mark:
+            self.remarks.append("The tar has no end mark.")
+        if tar.after_end:
+            self.remarks.append("The tar holds data after its end mark.")
+        if stream.trailing:
+            self.remarks.append(f"{stream.trailing} bytes that belong to nothing follow the gzip stream.")
+        self._tell(self.size)
+
+    def _zip(self, file: BinaryIO) -> Iterator[Member]:
+        archive = ZipFile(file, self.size, self.limits)
+        if not archive.count:
+            raise _empty_archive()
+        if archive.shift:
+            self.remarks.append(f"{archive.shift} bytes that belong to nothing come before the zip.")
+        done = 0
+        for entry in archive:
+            name = check_name(entry.name, self.limits)
+            kind: Kind = "dir" if entry.kind == "dir" else "file"
+            yield Member(name, entry.size, kind, partial(archive.content, entry))
+            done += entry.packed
+            self._tell(min(done, self.size))
+        self._tell(self.size)
+
+    def _seen(self, data: bytes) -> None:
+        self._done += len(data)
+        self._tell(self._done)
+        if self._tap:
+            self._tap(data)
+
+    def _tell(self, done: int) -> None:
+        if self._progress:
+            self._progress(done, self.size)
+
+
+def open_backup(
+    path: Path,
+    *,
+    progress: ProgressBytes | None = None,
+    tap: Callable[[bytes], None] | None = None,
+    limits: Limits = LIMITS,
+) -> Archive:
+    """Opens a backup file by its content, whatever it is called; to be used in a ``with`` block. Reads only.
+
+    Raises NotFound, and Refused ``empty``, ``unreadable`` or ``not_a_backup`` with what the file is instead.
+    """
+    return Archive(Path(path), progress=progress, tap=tap, limits=limits)
+
+
+def _empty_archive() -> Refused:
+    return Refused(
+        "The archive is empty: there is nothing in it.",
+        "Name a backup that Moodle wrote.",
+        code="not_a_backup",
+    )

@@ -1,0 +1,58 @@
+"""Names of members: checked before anything is done with them."""
+
+from __future__ import annotations
+
+import re
+
+from moodlectl.errors import Refused
+from moodlectl.mbz.limits import LIMITS, Limits
+from moodlectl.mbz.text import is_printable, printable
+
+_HINT = "Moodle never writes such a name. Do not restore this file; ask where it came from."
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def refuse(code: str, message: str, hint: str = _HINT, **details: object) -> Refused:
+    """A refusal of a hostile file, its texts made safe to show."""
+    safe = {key: printable(value) if isinstance(value, str) else value for key, value in details.items()}
+    return Refused(printable(message), hint, code=code, details=safe)
+
+
+def decode_name(raw: bytes, encoding: str = "utf-8") -> str:
+    """A member's name as text. Raises Refused ``hostile_encoding`` where it is not valid in its encoding."""
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        shown = raw[:80].decode(encoding, "replace")
+        raise refuse(
+            "hostile_encoding", f"A member's name is not valid {encoding}: {shown}", name=shown
+        ) from error
+
+
+def check_name(name: str, limits: Limits = LIMITS) -> str:
+    """The name without a leading ``./`` and a trailing ``/``; ``""`` for the root itself. Reads only.
+
+    Raises Refused ``hostile_path`` for an absolute name, ``..``, a backslash, a drive letter, an empty part
+    or an endless name, and ``hostile_name`` for control characters and terminal escapes.
+    """
+    shown = name if len(name) <= 120 else name[:117] + "..."
+    if not is_printable(name):
+        raise refuse("hostile_name", f"A member's name holds control characters: {shown}", name=shown)
+    if len(name.encode("utf-8", "replace")) > limits.name_bytes:
+        raise refuse("hostile_path", f"A member's name is longer than {limits.name_bytes} bytes: {shown}")
+    if name.startswith("/") or "\\" in name or _DRIVE.match(name):
+        raise refuse("hostile_path", f"A member's name is absolute or not a Moodle path: {shown}", name=shown)
+    plain = name.removesuffix("/")
+    # Somebody's own `tar c .` writes ./ before every name; Moodle takes that too.
+    while plain.startswith("./"):
+        plain = plain[2:]
+    if plain in ("", "."):
+        return ""
+    parts = plain.split("/")
+    if len(parts) > limits.name_parts:
+        raise refuse("hostile_path", f"A member lies more than {limits.name_parts} folders deep: {shown}")
+    if any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > 255 for part in parts):
+        raise refuse(
+            "hostile_path", f"A member's name leads out of the backup or is malformed: {shown}", name=shown
+        )
+    return plain

@@ -1,0 +1,89 @@
+"""Who is in a backup: users.xml, read as it streams by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from moodlectl.mbz.archive import open_backup
+from moodlectl.mbz.names import refuse
+from moodlectl.mbz.xmlstream import records
+
+USERS = "users.xml"
+_FIELDS = frozenset(
+    {
+        *("username", "idnumber", "email", "firstname", "lastname", "auth"),
+        *("mnethosturl", "firstaccess", "deleted"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """One person of a backup. ``id`` is the id on the original site; ``firstaccess`` seconds since 1970, 0
+    never.
+
+    ``mnethosturl`` is None for people of the original site itself. Texts are as stored; show them with
+    ``printable``.
+    """
+
+    id: int
+    username: str
+    email: str = ""
+    firstname: str = ""
+    lastname: str = ""
+    idnumber: str = ""
+    firstaccess: int = 0
+    deleted: bool = False
+    mnethosturl: str | None = None
+    auth: str = ""
+
+    @property
+    def fullname(self) -> str:
+        """First and last name."""
+        return f"{self.firstname} {self.lastname}".strip()
+
+
+def read_users(path: Path) -> Iterator[UserRecord]:
+    """Every person in the backup, in the order of users.xml; none where it was made without users. Reads
+    only.
+
+    One pass, constant memory. Raises NotFound, and Refused with the reason as its code.
+    """
+    with open_backup(path) as archive:
+        for member in archive.members():
+            if member.name != USERS:
+                continue
+            batch: list[UserRecord] = []
+            reader = records(
+                USERS, 2, frozenset({"user"}), _FIELDS, lambda _, record: batch.append(_user(record))
+            )
+            for chunk in member.chunks():
+                reader.feed(chunk)
+                yield from batch
+                batch.clear()
+            reader.close()
+
+
+def _user(record: Mapping[str, str]) -> UserRecord:
+    return UserRecord(
+        id=_number(record.get("id"), "id"),
+        username=record.get("username", ""),
+        email=record.get("email", ""),
+        firstname=record.get("firstname", ""),
+        lastname=record.get("lastname", ""),
+        idnumber=record.get("idnumber", ""),
+        firstaccess=_number(record.get("firstaccess", "0") or "0", "firstaccess"),
+        deleted=record.get("deleted", "0") not in ("0", ""),
+        mnethosturl=record.get("mnethosturl") or None,
+        auth=record.get("auth", ""),
+    )
+
+
+def _number(text: str | None, what: str) -> int:
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise refuse(
+            "hostile_xml", f"{USERS} holds {str(text)[:40]!r} where a user's {what} belongs.", member=USERS
+        )
+    return int(text)

@@ -1,0 +1,180 @@
+"""XML from strangers, parsed as it streams by: no document types, no entities, no tree, bounded in every
+direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn
+from xml.parsers import expat
+
+from moodlectl.errors import Refused
+from moodlectl.mbz.limits import LIMITS, Limits
+from moodlectl.mbz.names import refuse
+from moodlectl.mbz.text import printable
+
+NULL = "$@NULL@$"
+_FEED = 64 * 1024
+_HINT = "Moodle never writes such XML. Do not restore this file; ask where it came from."
+
+
+def value(text: str | None) -> str | None:
+    """A field's text with Moodle's own mark for NULL (``$@NULL@$``) turned into None. Reads only."""
+    return None if text is None or text == NULL else text
+
+
+class XmlReader:
+    """One XML document, fed in pieces; refuses what Moodle never writes before it can do harm.
+
+    ``on_start(depth, name, attributes)`` is called for each element, the root having depth 1, and
+    ``on_end(depth, name, text)`` when it closes, ``text`` being None unless ``capture`` names the element.
+    Either may be None. Raises Refused: ``hostile_entity``, ``hostile_xml``, ``hostile_encoding``,
+    ``bad_xml``.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        on_start: Callable[[int, str, dict[str, str]], None] | None = None,
+        on_end: Callable[[int, str, str | None], None] | None = None,
+        capture: frozenset[str] = frozenset(),
+        limits: Limits = LIMITS,
+    ) -> None:
+        self.where = where
+        self._limits = limits
+        self._fed = 0
+        self._parser = parser = expat.ParserCreate("UTF-8")
+        parser.buffer_text = True
+        parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
+        parser.XmlDeclHandler = self._declaration
+        parser.StartDoctypeDeclHandler = self._doctype
+        parser.EntityDeclHandler = self._doctype
+        parser.UnparsedEntityDeclHandler = self._doctype
+        parser.ExternalEntityRefHandler = self._doctype
+        self._install(on_start, on_end, capture)
+
+    def feed(self, chunk: bytes | memoryview) -> None:
+        """The next bytes of the document. Raises Refused."""
+        if self._fed == 0 and bytes(chunk[:2]) in (b"\xfe\xff", b"\xff\xfe"):
+            raise self._refuse("hostile_encoding", "is written in UTF-16; Moodle writes UTF-8 only")
+        for begin in range(0, len(chunk), _FEED):
+            piece = chunk[begin : begin + _FEED]
+            try:
+                self._parser.Parse(piece, False)
+            except expat.ExpatError as error:
+                raise self._malformed(error) from error
+            except RecursionError as error:  # pragma: no cover - expat's own bounds come first
+                raise self._refuse("hostile_xml", "is nested too deeply") from error
+            self._fed += len(piece)
+            # What expat holds back is one unfinished tag, comment or instruction.
+            if self._fed - max(self._parser.CurrentByteIndex, 0) > self._limits.xml_token:
+                raise self._refuse("hostile_xml", f"has a tag longer than {self._limits.xml_token} bytes")
+
+    def close(self) -> None:
+        """The document is over. Raises Refused ``bad_xml`` where it was not whole."""
+        try:
+            self._parser.Parse(b"", True)
+        except expat.ExpatError as error:
+            raise self._malformed(error) from error
+
+    def _install(
+        self,
+        on_start: Callable[[int, str, dict[str, str]], None] | None,
+        on_end: Callable[[int, str, str | None], None] | None,
+        capture: frozenset[str],
+    ) -> None:
+        # Closures, not methods: these two run once for every element of files with millions of them.
+        parser, depth, most = self._parser, 0, self._limits.xml_depth
+        parts: list[str] = []
+        size, longest = 0, self._limits.xml_text
+
+        def text(data: str) -> None:
+            nonlocal size
+            size += len(data)
+            if size > longest:
+                raise self._refuse("hostile_xml", f"has a field longer than {longest} characters")
+            parts.append(data)
+
+        def start(name: str, attributes: dict[str, str]) -> None:
+            nonlocal depth, size
+            depth += 1
+            if depth > most:
+                raise self._refuse("hostile_xml", f"is nested more than {most} deep")
+            if name in capture:
+                size = 0
+                parts.clear()
+                parser.CharacterDataHandler = text
+            if on_start:
+                on_start(depth, name, attributes)
+
+        def end(name: str) -> None:
+            nonlocal depth
+            if name in capture:
+                parser.CharacterDataHandler = None
+                if on_end:
+                    on_end(depth, name, "".join(parts))
+                parts.clear()
+            elif on_end:
+                on_end(depth, name, None)
+            depth -= 1
+
+        parser.StartElementHandler = start
+        parser.EndElementHandler = end
+
+    def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in ("utf-8", "utf8", "us-ascii"):
+            raise self._refuse(
+                "hostile_encoding", f"says it is written in {encoding}; Moodle writes UTF-8 only"
+            )
+
+    def _doctype(self, *_: object) -> NoReturn:
+        raise self._refuse("hostile_entity", "declares a document type or entities")
+
+    def _refuse(self, code: str, what: str) -> Refused:
+        return refuse(code, f"{self.where} {what}.", _HINT, member=self.where)
+
+    def _malformed(self, error: expat.ExpatError) -> Refused:
+        message = f"{printable(self.where)} is not well-formed XML: {error}."
+        hint = "The file is damaged, or was changed by another program. Take another copy of the backup."
+        return Refused(
+            message, hint, code="bad_xml", details={"member": printable(self.where), "line": error.lineno}
+        )
+
+
+def read_xml(chunks: Iterable[bytes | memoryview], reader: XmlReader) -> None:
+    """Feeds a whole document to a reader and closes it. Raises what the reader raises."""
+    for chunk in chunks:
+        reader.feed(chunk)
+    reader.close()
+
+
+def records(
+    where: str,
+    depth: int,
+    names: frozenset[str],
+    fields: frozenset[str],
+    on_record: Callable[[str, Mapping[str, str]], None],
+) -> XmlReader:
+    """A reader that hands over each element called one of ``names`` at ``depth`` as a flat mapping.
+
+    The mapping holds the element's attributes and the text of those direct children that ``fields`` names;
+    NULLs are left out. Everything else streams by.
+    """
+    record: dict[str, str] | None = None
+
+    def start(at: int, name: str, attributes: dict[str, str]) -> None:
+        nonlocal record
+        if at == depth and name in names:
+            record = dict(attributes)
+
+    def end(at: int, name: str, text: str | None) -> None:
+        nonlocal record
+        if record is None:
+            return
+        if text is not None:
+            if at == depth + 1 and text != NULL:
+                record[name] = text
+        elif at == depth and name in names:
+            on_record(name, record)
+            record = None
+
+    return XmlReader(where, start, end, fields)
