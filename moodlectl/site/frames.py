@@ -1,8 +1,7 @@
 """The frames between moodlectl and the PHP it runs on a host.
-
-To the host go ``J <len>\\n<json>`` (a request), ``B <len>\\n<bytes>`` (file content) and ``E 0\\n`` (its end). From
-the host come the same ``J`` and ``B`` frames behind a newline and a marker that only this session knows, so that
-nothing a site prints can be taken for an answer. What stands between frames is noise.
+ To the host go ``J <len>\\n<json>`` (a request), ``B <len>\\n<bytes>`` (file content) and ``E 0\\n`` (its
+end). From the host come the same ``J`` and ``B`` frames behind a newline and a marker that only this session
+knows, so that nothing a site prints can be taken for an answer. What stands between frames is noise.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ def content(chunks: Iterable[bytes]) -> Iterator[bytes]:
 class FrameReader:
     """Takes frames out of a stream; what is no frame is handed to ``noise``.
 
-    ``read(n)`` gives up to ``n`` bytes, at least one, and none at the end of the stream. Binary frames come out in
-    pieces as they arrive, so a file passes in constant memory and is not searched.
+    ``read(n)`` gives up to ``n`` bytes, at least one, and none at the end of the stream. Binary frames come
+    out in pieces as they arrive, so a file passes in constant memory and is not searched.
     """
 
     def __init__(self, read: Callable[[int], bytes], marker: str, noise: Callable[[bytes], None]) -> None:

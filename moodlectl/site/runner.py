@@ -18,8 +18,8 @@ __all__ = ["Hello", "Runner", "had_begun"]
 # A database server may hang up on a connection that says nothing for long.
 _IDLE_LIMIT: Final = 60.0
 
-# How long an interrupted process may take to end by itself, in seconds: one that changes the site gets the time to
-# take back what it has begun.
+# How long an interrupted process may take to end by itself, in seconds: one that changes the site gets the
+# time to take back what it has begun.
 _GRACE: Final = 2.0
 _GRACE_BEGUN: Final = 30.0
 
@@ -27,9 +27,9 @@ _GRACE_BEGUN: Final = 30.0
 class Runner:
     """Asks the PHP of a Moodle, over a shell. Sessions start when first needed and end with ``close``.
 
-    ``acting`` is the username to act as, else ``token_user``, else the site's first administrator. May be used by
-    several threads at once: each then has its own session. ``patience`` is how many seconds Moodle may take to
-    start.
+    ``acting`` is the username to act as, else ``token_user``, else the site's first administrator.
+    ``patience`` is how many seconds Moodle may take to start. May be used by several threads at once: each
+    then has its own session.
 
     Every method raises AccessError, NotFound or Unreachable where the host cannot be reached or has no Moodle
     there, and whatever class of error the PHP reports.
@@ -65,7 +65,7 @@ class Runner:
         return self._hello
 
     def ask(self, call: str, params: Mapping[str, Any], *, acting: str | None = None) -> Any:
-        """The answer to a question. Reads only; asked once more where an idle session turns out to be gone."""
+        """The answer to a question. Reads only; asked again where an idle session turns out to be gone."""
         return self._question(call, params, None, acting)
 
     def fetch(
@@ -90,10 +90,14 @@ class Runner:
     ) -> Any:
         """Do something in a process of its own, sending it the bytes of ``source``. Writes to the site.
 
-        Raises OutcomeUnknown where the site went away after it had begun to change, Unreachable where before. An
-        exception from here, KeyboardInterrupt too, knows whether the site had begun to change: ``had_begun``.
+        Raises OutcomeUnknown where the site went away after it had begun to change, Unreachable where before.
+        An exception from here, KeyboardInterrupt too, knows which of the two it was: see ``had_begun``.
         """
-        session = Session(self._start(acting, deed=True))
+        try:
+            session = Session(self._start(acting, deed=True))
+        except BaseException as error:
+            _note(error, begun=False)
+            raise
         clean = False
         try:
             result = session.call(call, params, source=source, on_progress=on_progress)

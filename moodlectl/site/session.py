@@ -5,10 +5,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import fcntl
-import functools
 import logging
 import os
-import re
 import secrets
 import select
 import signal
@@ -17,27 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Final
 
 from moodlectl.errors import MoodlectlError
-from moodlectl.site import frames, trouble
+from moodlectl.site import frames, program, trouble
 from moodlectl.site.port import OnProgress, Progress
 from moodlectl.site.shell import Shell
 
 log = logging.getLogger(__name__)
-
-# Reads the program from standard input, a length and then the bytes, and runs it in the global scope. No secrets, no
-# quotes that a login shell might mind, and readable by any PHP, so that an old one can be told from a broken one.
-LOADER: Final = (
-    "if(PHP_VERSION_ID<70200){fwrite(STDERR,'moodlectl: PHP '.PHP_VERSION.' is too old');exit(78);}"
-    "$moodlectl_in=defined('STDIN')?STDIN:fopen('php://stdin','rb');"
-    "$moodlectl_n=(int)fgets($moodlectl_in);$moodlectl_p='';"
-    "while(strlen($moodlectl_p)<$moodlectl_n){"
-    "$moodlectl_s=fread($moodlectl_in,$moodlectl_n-strlen($moodlectl_p));"
-    "if($moodlectl_s===false||$moodlectl_s==='')exit(77);$moodlectl_p.=$moodlectl_s;}"
-    "eval($moodlectl_p);"
-).replace("'", '"')
 
 LAST_LINES: Final = 25
 
@@ -94,26 +79,6 @@ class Start:
     deed: bool = False
 
 
-@functools.cache
-def program() -> tuple[bytes, tuple[tuple[int, str], ...]]:
-    """The PHP that runs on the host, all files of ``php/`` in one, and the line each of them starts at."""
-    files = sorted(
-        (
-            entry
-            for entry in (resources.files("moodlectl.site") / "php").iterdir()
-            if entry.name.endswith(".php")
-        ),
-        key=lambda entry: (entry.name != "core.php", entry.name),
-    )
-    text, line, starts = [], 1, []
-    for file in files:
-        source = file.read_bytes().replace(b"\r\n", b"\n").removeprefix(b"<?php").rstrip() + b"\n"
-        starts.append((line, file.name))
-        text.append(source)
-        line += source.count(b"\n")
-    return b"".join(text), tuple(starts)
-
-
 class Session:
     """A PHP process that has started Moodle and waits for requests. Raises what its host reports.
 
@@ -132,9 +97,7 @@ class Session:
         self.broken = False
         self.answered = 0
         self._greeted = False
-        self._process = start.shell.start(
-            [start.php, "-d", "display_errors=stderr", "-d", "log_errors=0", "-r", LOADER]
-        )
+        self._process = start.shell.start(program.command(start.php))
         process = self._process
         assert process.stdin and process.stdout and process.stderr
         self._stdin, self._stdout = process.stdin, process.stdout
@@ -163,7 +126,7 @@ class Session:
     ) -> Any:
         """Ask one thing and wait for its result; file content goes to ``sink`` and comes from ``source``."""
         self._send([frames.request({"call": name, "params": params})], source)
-        broken, self.broken = self.broken, True
+        self.broken = True  # until the answer is there
         try:
             while True:
                 frame = self._next()
@@ -176,14 +139,14 @@ class Session:
                     self._event(frame, on_progress)
         except _Reported as reported:
             # The host waits for the next request, unless it never took all of an upload.
-            self.broken = broken or source is not None
+            self.broken = source is not None
             raise reported.error from None
-        self.broken = broken
+        self.broken = False
         self.answered += 1
         return frame.get("value")
 
     def end(self, grace: float = 5.0) -> None:
-        """Let the process end by itself, which an ended standard input asks it to; after the grace, make it."""
+        """Let the process end by itself, as its closed pipes ask it to; after the grace, make it."""
         process = self._process
         for pipe in (self._stdin, self._stdout):
             with contextlib.suppress(OSError):
@@ -197,11 +160,11 @@ class Session:
             raise
         self._listener.join(0.5)
 
-    # --- the conversation ---------------------------------------------------------------------------------------
+    # --- the conversation -----------------------------------------------------------------------------------
 
     def _greet(self, marker: str) -> Hello:
         start = self._start
-        text, _ = program()
+        text = program.program()
         first = {
             "marker": marker,
             "moodle_dir": start.moodle_dir,
@@ -268,7 +231,7 @@ class Session:
             )
         )
 
-    # --- bytes --------------------------------------------------------------------------------------------------
+    # --- bytes ----------------------------------------------------------------------------------------------
 
     def _send(self, parts: Iterable[bytes], source: Iterable[bytes] | None = None) -> None:
         def everything() -> Iterator[bytes]:
@@ -358,11 +321,8 @@ def _progress(event: Mapping[str, Any]) -> Progress:
 def _placed(details: Any) -> dict[str, Any]:
     """Details with a place in the program, which was evaluated, named by the file and line it came from."""
     placed = dict(details) if isinstance(details, dict) else {}
-    at = re.search(r"eval\(\)'d code:(\d+)$", str(placed.get("at", "")))
-    if at:
-        line = int(at[1])
-        start, name = max((s for s in program()[1] if s[0] <= line), default=(1, "core.php"))
-        placed["at"] = f"{name}:{line - start + 1}"
+    if "at" in placed:
+        placed["at"] = program.place(str(placed["at"]))
     return placed
 
 

@@ -1,8 +1,8 @@
 """Argv through hops, bytes in and out: how a command gets to the machine where a site's PHP runs.
-
-A hop is a function from argv to argv; a shell is a list of hops, outermost first; this machine is the empty list.
-Only the ssh hop quotes, once, because only ssh hands its words to a shell. The person's own OpenSSH client is used,
-so ``~/.ssh/config``, jump hosts, agents, known hosts and hardware keys work as they do by hand.
+ A hop is a function from argv to argv; a shell is a list of hops, outermost first; this machine is the empty
+list. Only the ssh hop quotes, once, because only ssh hands its words to a shell. The person's own OpenSSH
+client is used, so ``~/.ssh/config``, jump hosts, agents, known hosts and hardware keys work as they do by
+hand.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from moodlectl.errors import AccessError, ConfigError
+from moodlectl.errors import AccessError, ConfigError, MoodlectlError, NotFound
 
 log = logging.getLogger(__name__)
 
 Hop = Callable[[Sequence[str]], list[str]]
 
-# The shortest limit of a unix socket's path is macOS's 104 bytes; ssh adds a 40 digit name and, while it connects, a
-# dot and 16 letters.
+# The shortest limit of a unix socket's path is macOS's 104 bytes; ssh adds a 40 digit name and, while it
+# connects, a dot and 16 letters.
 _LONGEST_DIRECTORY = 104 - len("/") - 40 - len(".") - 16 - 1
 
 HOPS = "ssh:[USER@]HOST[:PORT], docker:CONTAINER, kubectl:[NAMESPACE/]POD or user:NAME"
@@ -42,8 +42,8 @@ def ssh(host: str, port: int | None = None, options: Sequence[str] = ()) -> Hop:
     return hop
 
 
-# No questions, no terminal, nothing of ~/.ssh/config that would run or forward something else, and a dead link is
-# noticed within a minute.
+# No questions, no terminal, nothing of ~/.ssh/config that would run or forward something else, and a dead
+# link is noticed within a minute.
 _SSH_OPTIONS = [
     *["-T", "-o", "BatchMode=yes", "-o", "RemoteCommand=none", "-o", "ClearAllForwardings=yes"],
     *["-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"],
@@ -68,9 +68,10 @@ def sudo(user: str) -> Hop:
 
 
 class Shell:
-    """A way to the machine where a site's PHP runs, made from words such as ``ssh:web1`` and ``user:www-data``.
+    """A way to the machine where a site's PHP runs, made from words such as ``ssh:web1``, ``user:www-data``.
 
-    Raises ConfigError for a hop that is not known or not possible. ``close`` ends the ssh connection it shares.
+    Raises ConfigError for a hop that is not known or not possible. ``close`` ends the
+    ssh connection it shares.
     """
 
     def __init__(self, hops: Sequence[str] = (), ssh_config: str | os.PathLike[str] | None = None) -> None:
@@ -93,25 +94,19 @@ class Shell:
     def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a command at the end of the hops, with pipes to it, in a session of its own.
 
-        A terminal's Ctrl-C therefore reaches moodlectl alone, which decides what becomes of the command. Raises
-        AccessError where the first word is not installed on this machine.
+        A terminal's Ctrl-C therefore reaches moodlectl alone, which decides what becomes of the command.
+        Raises AccessError where a program of the hops is not installed on this machine, NotFound where PHP
+        is not.
         """
         argv = self.argv(command)
-        log.debug("starting %s", shlex.join(argv[:-1] if self._hops else argv[:1]))
+        log.debug("starting %s: %s", self, command[0])
         pipe = subprocess.PIPE
         try:
             return subprocess.Popen(
                 argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, start_new_session=True
             )
         except OSError as error:
-            what = argv[0]
-            hint = "Install it." if self._hops else "Install php-cli, or give its path with --php PATH."
-            raise AccessError(
-                f"{what} cannot be started on this machine: {error.strerror}",
-                hint,
-                code="program_missing",
-                details={"program": what},
-            ) from error
+            raise self._missing(argv[0], error.strerror or str(error)) from error
 
     def close(self) -> None:
         """End the shared connections and remove the directory of their sockets."""
@@ -125,7 +120,14 @@ class Shell:
             # A shell that is used again gets a new directory.
             self._hops = self._parse()
 
-    # --- words to hops ------------------------------------------------------------------------------------------
+    def _missing(self, program: str, why: str) -> MoodlectlError:
+        message = f"{program} cannot be started on this machine: {why}"
+        if self._hops:
+            return AccessError(message, "Install it.", code="program_missing", details={"program": program})
+        hint = "Install php-cli, or give its path with --php PATH."
+        return NotFound(message, hint, code="php_missing", details={"program": program})
+
+    # --- words to hops --------------------------------------------------------------------------------------
 
     def _parse(self) -> list[Hop]:
         hops: list[Hop] = []

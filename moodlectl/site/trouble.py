@@ -1,4 +1,5 @@
-"""What it means when PHP on the host does not answer: the last words of ssh, sudo, docker and php, understood.
+"""What it means when PHP on the host does not answer: the last words of ssh, sudo, docker and php,
+understood.
 
 Pure: from how a command ended to the error that says so, with the remedy.
 """
@@ -34,9 +35,9 @@ _CLASSES: Mapping[str, type[MoodlectlError]] = {
 class End:
     """How a session ended that owed an answer.
 
-    ``lines`` are the last lines it wrote that were no answer; ``greeted`` whether Moodle had started; ``begun``
-    whether a deed had said that it makes its first lasting change; ``what`` the sentence for the case that nothing
-    better is known.
+    ``lines`` are the last lines it wrote that were no answer; ``greeted`` whether Moodle had started;
+    ``begun`` whether a deed had said that it makes its first lasting change; ``what`` the sentence for the
+    case that nothing better is known.
     """
 
     where: str
@@ -49,142 +50,181 @@ class End:
     what: str = ""
 
 
-_UNKNOWN_KEY = (
-    AccessError,
-    "host_key",
-    "ssh does not know the host's key",
-    "Connect once by hand with ssh, compare the key with what the host's administrator names, and accept it.",
-)
-_RULE = "On the host, allow it in sudoers: YOURNAME ALL=(www-data) NOPASSWD: /usr/bin/php"
+@dataclass(frozen=True)
+class _Sign:
+    """A pattern in the last lines, and what it tells."""
 
-# The first pattern that is found in the last lines tells; the more particular ones come first.
-_LINK: list[tuple[str, tuple[type[MoodlectlError], str, str, str]]] = [
-    (
+    pattern: str
+    kind: type[MoodlectlError]
+    code: str
+    message: str
+    hint: str
+
+
+_RULE = "On the host, allow it in sudoers: YOURNAME ALL=(www-data) NOPASSWD: /usr/bin/php"
+_NO_PHP = "there is no PHP command line on the host"
+_GIVE_PHP = "Install php-cli there, or give its path with --php PATH."
+
+# In both tables the first sign that is found tells; the more particular ones come first.
+
+# What ssh says of its connection, which it then ends with status 255.
+_LINK = (
+    _Sign(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED",
-        (
-            AccessError,
-            "host_key",
-            "the host's ssh key has changed",
-            "Ask the host's administrator whether it was changed on purpose; if so: ssh-keygen -R HOST",
-        ),
+        AccessError,
+        "host_key_changed",
+        "the host's ssh key has changed",
+        "Ask the host's administrator whether it was changed on purpose; if so: ssh-keygen -R HOST",
     ),
-    (r"Host key verification failed|host key is known for", _UNKNOWN_KEY),
-    (
-        r"Permission denied \(|Too many authentication failures|No supported authentication methods",
-        (
-            AccessError,
-            "ssh_denied",
-            "the host does not let this user in by ssh",
-            "Try it by hand: ssh -o BatchMode=yes HOST true. A key must be in an agent or in ~/.ssh/config.",
-        ),
+    _Sign(
+        r"Host key verification failed|host key is known for",
+        AccessError,
+        "host_key_unknown",
+        "ssh does not know the host's key",
+        "Connect once by hand with ssh, compare the key with what the host's administrator names, accept it.",
     ),
-    (
+    _Sign(
+        r"Permission denied|Too many authentication failures|No supported authentication methods",
+        AccessError,
+        "ssh_denied",
+        "the host does not let this user in by ssh",
+        "Try it by hand: ssh -o BatchMode=yes HOST true. The key must be in an agent or in ~/.ssh/config.",
+    ),
+    _Sign(
         r"Could not resolve hostname|Name or service not known",
-        (Unreachable, "host_unknown", "there is no host of that name", "Look at the ssh: hop of the site."),
+        Unreachable,
+        "host_unknown",
+        "there is no host of that name",
+        "Look at the ssh: hop of the site.",
     ),
-    (
-        r"connect to host .*: Connection refused",
-        (Unreachable, "connection_refused", "nothing listens for ssh on that host", "Look at host and port."),
+    _Sign(
+        r"Connection refused",
+        Unreachable,
+        "connection_refused",
+        "nothing listens for ssh on that host and port",
+        "Look at the ssh: hop of the site, and whether the host is up.",
     ),
-    (
+    _Sign(
+        r"Bad configuration option|Bad owner or permissions|command-line line \d+",
+        AccessError,
+        "ssh_config",
+        "ssh does not accept its configuration",
+        "Its own words are in the details; look at ~/.ssh/config.",
+    ),
+    _Sign(
         r"timed out|No route to host|Network is unreachable|not responding|Connection reset|Broken pipe"
-        r"|Connection (to .* )?closed|closed by remote host|Connection closed by",
-        (Unreachable, "connection_lost", "the connection to the host was lost", "Look at the network."),
+        r"|Connection (to .* )?closed|closed by remote host",
+        Unreachable,
+        "connection_lost",
+        "the connection to the host was lost",
+        "Look at the network, and whether the host is up.",
     ),
-]
-_START: list[tuple[str, tuple[type[MoodlectlError], str, str, str]]] = [
-    (
-        r"sudo: .*(password is required|terminal is required)|askpass",
-        (AccessError, "sudo_password", "sudo asks for a password", _RULE),
+)
+
+# What the other hops and PHP itself say before Moodle has started.
+_START = (
+    _Sign(
+        r"sudo: .*(password is required|terminal is required)",
+        AccessError,
+        "sudo_password",
+        "sudo asks for a password",
+        _RULE,
     ),
-    (
-        r"sudo: unknown user|unable to find user|no matching entries in passwd|user .* does not exist",
-        (AccessError, "user_unknown", "there is no such system user on the host", "Look at the user: hop."),
+    _Sign(
+        r"sudo: unknown user|unable to find user|no matching entries in passwd",
+        AccessError,
+        "system_user_unknown",
+        "there is no such system user on the host",
+        "Look at the user: hop of the site.",
     ),
-    (
+    _Sign(
         r"is not allowed to (execute|run)|is not in the sudoers|may not run sudo",
-        (AccessError, "sudo_denied", "sudo does not allow it", _RULE),
+        AccessError,
+        "sudo_denied",
+        "sudo does not allow it",
+        _RULE,
     ),
-    (
+    _Sign(
         r"No such container|Error from server \(NotFound\)",
-        (NotFound, "container", "there is no such container or pod", "docker ps, or kubectl get pods."),
+        NotFound,
+        "container_unknown",
+        "there is no such container or pod",
+        "Names are shown by docker ps, or kubectl get pods.",
     ),
-    (
-        r"container .* is not running|cannot exec into a container in a completed pod|container is paused",
-        (Unreachable, "container", "the container does not run", "Start it."),
+    _Sign(
+        r"container \S+ is (not running|paused)|cannot exec into a container in a completed pod",
+        Unreachable,
+        "container_stopped",
+        "the container does not run",
+        "Start it.",
     ),
-    (
-        r"permission denied while trying to connect to the [Dd]ocker|Error from server \(Forbidden\)|Unauthorized",
-        (AccessError, "container", "this user may not enter containers there", "Ask who runs them."),
+    _Sign(
+        r"permission denied while trying to connect to the docker|Error from server \(Forbidden\)"
+        r"|must be logged in to the server",
+        AccessError,
+        "container_denied",
+        "this user may not enter containers there",
+        "Ask those who run them.",
     ),
-    (
-        r"Cannot connect to the Docker daemon|Unable to connect to the server|was refused - did you specify",
-        (Unreachable, "container", "the container service does not answer", "Look whether it runs."),
+    _Sign(
+        r"Cannot connect to the Docker daemon|Unable to connect to the server"
+        r"|was refused - did you specify the right host",
+        Unreachable,
+        "container_service",
+        "the container service does not answer",
+        "Look whether it runs.",
     ),
-    (
+    _Sign(
         r"moodlectl: PHP \S+ is too old",
-        (
-            AccessError,
-            "php_too_old",
-            "the host's PHP command line is older than 7.2",
-            "Give a newer one with --php PATH, the same that the web server uses.",
-        ),
+        AccessError,
+        "php_too_old",
+        "the host's PHP command line is older than 7.2",
+        "Give a newer one with --php PATH, the same that the web server uses.",
     ),
-    (
-        r"sudo: .*command not found",
-        (
-            NotFound,
-            "php_missing",
-            "there is no PHP command line on the host",
-            "Install php-cli there, or give its path with --php PATH.",
-        ),
+    _Sign(
+        r"(ssh|sudo|docker|kubectl)\"?: ((command )?not found|executable file not found)",
+        AccessError,
+        "program_missing",
+        "a program that the hops need is not installed",
+        "Its name is in the details; look at the hops of the site.",
     ),
-    (
-        r"(ssh|sudo|docker|kubectl): (command )?not found|(ssh|sudo|docker|kubectl)\": executable file not found",
-        (
-            AccessError,
-            "program_missing",
-            "a program of the hops is not installed",
-            "Look at the site's hops.",
-        ),
+    _Sign(
+        r"sudo: .*command not found|executable file not found|exit code 127",
+        NotFound,
+        "php_missing",
+        _NO_PHP,
+        _GIVE_PHP,
     ),
-    (
-        r"not found|No such file or directory|Unknown command",
-        (
-            NotFound,
-            "php_missing",
-            "there is no PHP command line on the host",
-            "Install php-cli there, or give its path with --php PATH.",
-        ),
+    _Sign(
+        r"Parse error",
+        AccessError,
+        "php_parse",
+        "the host's PHP cannot read the program",
+        "It needs PHP 7.2 or newer; its own words are in the details.",
     ),
-    (
-        r"(PHP )?Parse error",
-        (AccessError, "php_parse", "the host's PHP cannot read the program", "It needs PHP 7.2 or newer."),
+    _Sign(
+        r"account is (currently )?not available|restricted|allows sftp|only supports",
+        AccessError,
+        "no_shell",
+        "the account on the host has no shell to run PHP with",
+        "Use another account.",
     ),
-    (
-        r"account is currently not available|restricted|only supports? (sftp|git)|This service allows sftp",
-        (AccessError, "no_shell", "the account on the host has no shell to run PHP", "Use another account."),
-    ),
-]
+)
 
 
 def explain(end: End) -> MoodlectlError:
     """The error for a session that ended without its answer; the last lines go with it as evidence."""
     details = {"where": end.where, "exit_status": end.status, "last_lines": list(end.lines)}
-    text = "\n".join(end.lines)
-    found = _find(_LINK, text)
-    if found is None and not end.greeted:
-        found = _find(_START, text) if end.status != 127 else _find([*_START[:-2]], text)
-    kind, code, message, hint = found or _plain(end)
+    sign = _recognise(end)
     if end.begun:
         return OutcomeUnknown(
-            f"{end.where}: {message}, after the site had begun to change",
+            f"{end.where}: {sign.message}, after the site had begun to change",
             "moodlectl job resume looks at the site and finds out what it did.",
-            code=code,
+            code=sign.code,
             details=details,
         )
     nothing = " (nothing was changed)" if end.deed else ""
-    return kind(f"{end.where}: {message}{nothing}", hint, code=code, details=details)
+    return sign.kind(f"{end.where}: {sign.message}{nothing}", sign.hint, code=sign.code, details=details)
 
 
 def translate(event: Mapping[str, Any], details: Mapping[str, Any]) -> MoodlectlError:
@@ -195,22 +235,22 @@ def translate(event: Mapping[str, Any], details: Mapping[str, Any]) -> Moodlectl
     return kind(message, str(event.get("hint") or "") or None, code=code, details=details)
 
 
-def _find(
-    table: list[tuple[str, tuple[type[MoodlectlError], str, str, str]]], text: str
-) -> tuple[type[MoodlectlError], str, str, str] | None:
-    return next((meaning for pattern, meaning in table if re.search(pattern, text)), None)
+def _recognise(end: End) -> _Sign:
+    signs = (*(_LINK if end.status == 255 else ()), *(() if end.greeted else _START))
+    text = "\n".join(end.lines)
+    found = next((sign for sign in signs if re.search(sign.pattern, text, re.IGNORECASE)), None)
+    return found or _plain(end)
 
 
-def _plain(end: End) -> tuple[type[MoodlectlError], str, str, str]:
+def _plain(end: End) -> _Sign:
+    """What the exit status alone tells."""
+    verbose = "Run it again with -v to see what the host says."
     if end.what:
-        return Unreachable, "unreachable", end.what, "Run it again with -v to see what the host says."
+        return _Sign("", Unreachable, "unreachable", end.what, verbose)
     if end.status in (126, 127) and not end.greeted:
-        message = f"{end.php} cannot be run on the host"
-        return NotFound, "php_missing", message, "Install php-cli there, or give its path with --php PATH."
+        return _Sign("", NotFound, "php_missing", f"there is no {end.php} to run on the host", _GIVE_PHP)
     if end.status in (137, -9):
-        hint = "The host may have run out of memory; its kernel log tells."
-        return Unreachable, "killed", "PHP was killed on the host", hint
-    if end.status == 255 and not end.greeted:
-        return Unreachable, "connection_lost", "ssh or PHP ended without a word", "Try the hops by hand."
+        memory = "The host may have run out of memory; its kernel log tells."
+        return _Sign("", Unreachable, "killed", "PHP was killed on the host", memory)
     message = f"PHP ended before it answered (exit status {end.status})"
-    return Unreachable, "unreachable", message, "Run it again with -v to see what the host says."
+    return _Sign("", Unreachable, "unreachable", message, verbose)
