@@ -1,0 +1,499 @@
+<?php
+// Making one backup: which items take part, room for it, the run, what is left when it fails.
+
+/**
+ * Make one backup of {course_id} with the {settings} (by name) and {items} (port.ItemChoice) asked for, as the web
+ * form would, and store it where Moodle stores such backups. A deed: one PHP process for it alone.
+ */
+function moodlectl_call_backup(array $params, moodlectl_io $io) {
+    global $USER;
+    moodlectl_backup_load();
+    $course = moodlectl_require_backup($params['course_id']);
+    $started = microtime(true);
+    $settings = isset($params['settings']) ? $params['settings'] : [];
+    moodlectl_end_on_signals();
+    $controller = new backup_controller(backup::TYPE_1COURSE, $course->id, backup::FORMAT_MOODLE,
+        backup::INTERACTIVE_YES, backup::MODE_GENERAL, $USER->id);
+    $run = moodlectl_backup_run_state($controller);
+    register_shutdown_function('moodlectl_backup_take_back', $run);
+    try {
+        moodlectl_plan_apply($controller, moodlectl_backup_wanted($controller->get_plan(), $settings, $params));
+        moodlectl_backup_room($controller, $course);
+        $run->area = moodlectl_backup_area($controller, $course);
+        $run->filename = moodlectl_backup_name($controller, $course, $run->area);
+        $controller->set_progress(moodlectl_backup_progress($io));
+        $used = moodlectl_backup_used($controller->get_plan());
+        moodlectl_backup_fast_reads($used);
+        $io->begun();
+        $run->begun = true;
+        $controller->finish_ui();
+        $controller->execute_plan();
+        $results = $controller->get_results();
+        if ($io->client_gone()) {
+            throw new moodlectl_error('failed', 'client_gone', 'Whoever asked for the backup has gone away.');
+        }
+        $file = moodlectl_backup_check_stored($results, $course);
+        $warnings = moodlectl_backup_warnings($results, $run->log);
+    } catch (Throwable $problem) {
+        moodlectl_backup_take_back($run);
+        throw moodlectl_backup_failed($problem, $run);
+    }
+    $run->done = true;
+    $controller->destroy();
+    if (empty($GLOBALS['CFG']->keeptempdirectoriesonbackup)) {
+        @unlink($run->log);
+    }
+    return [
+        'file' => moodlectl_stored_record($file, $course),
+        'settings' => (object)$used,
+        'warnings' => $warnings,
+        'seconds' => round(microtime(true) - $started, 3),
+    ];
+}
+
+/**
+ * What the request asks of settings by name, items included.
+ */
+function moodlectl_backup_wanted($plan, $settings, array $params) {
+    $wanted = [];
+    foreach ($settings as $name => $value) {
+        if (!is_bool($value) && $value !== 0 && $value !== 1) {
+            throw new moodlectl_error('usage', 'bad_setting', "The setting '$name' is either on or off.");
+        }
+        $wanted[$name] = $value ? 1 : 0;
+    }
+    return moodlectl_backup_items($plan, isset($params['items']) ? $params['items'] : []) + $wanted;
+}
+
+/**
+ * The items of a plan: sections by id, activities by course module id, each with its setting names and where it is.
+ */
+function moodlectl_backup_plan_items($plan) {
+    $sections = [];
+    $activities = [];
+    foreach ($plan->get_tasks() as $task) {
+        if ($task instanceof backup_section_task) {
+            $id = (int)$task->get_sectionid();
+            $cm = method_exists($task, 'get_delegated_cm') ? $task->get_delegated_cm() : null;
+            $sections[$id] = ['name' => "section_{$id}_", 'cm' => $cm ? (int)$cm : null];
+        } else if ($task instanceof backup_activity_task) {
+            $id = (int)$task->get_moduleid();
+            $activities[$id] = ['name' => $task->get_modulename() . "_{$id}_", 'section' => (int)$task->get_sectionid()];
+        }
+    }
+    return [$sections, $activities];
+}
+
+/**
+ * The settings of items that a choice asks for. Sections named alone come with all they hold; an activity brings the
+ * section it lies in, and a subsection brings its contents (mod_subsection, 4.5 and later).
+ */
+function moodlectl_backup_items($plan, array $choice) {
+    $choice += ['only_sections' => null, 'only_activities' => null, 'skip_sections' => [], 'skip_activities' => [],
+        'userdata_sections' => [], 'userdata_activities' => [], 'no_userdata_sections' => [],
+        'no_userdata_activities' => []];
+    list($sections, $activities) = moodlectl_backup_plan_items($plan);
+    moodlectl_backup_items_known($choice, $sections, $activities);
+    $wanted = [];
+    if ($choice['only_sections'] !== null || $choice['only_activities'] !== null) {
+        $wanted = moodlectl_backup_only($choice, $sections, $activities);
+    }
+    $words = ['skip' => ['included', 0], 'userdata' => ['userinfo', 1], 'no_userdata' => ['userinfo', 0]];
+    foreach ($words as $word => $meaning) {
+        foreach ($choice[$word . '_sections'] as $id) {
+            $wanted[$sections[$id]['name'] . $meaning[0]] = $meaning[1];
+        }
+        foreach ($choice[$word . '_activities'] as $id) {
+            $wanted[$activities[$id]['name'] . $meaning[0]] = $meaning[1];
+        }
+    }
+    return $wanted;
+}
+
+/**
+ * Which are included when only some are named: what is named is on, what is needed to hold it is on, the rest off.
+ */
+function moodlectl_backup_only(array $choice, array $sections, array $activities) {
+    $all = $choice['only_sections'] === null;
+    $named = array_flip($all ? array_keys($sections) : $choice['only_sections']);
+    $namedcms = $choice['only_activities'] === null ? null : array_flip($choice['only_activities']);
+    $whole = $named; // Sections of which everything is taken.
+    $frames = []; // Sections and course modules that only hold something named.
+    foreach ($sections as $id => $section) {
+        if ($section['cm'] === null || !isset($activities[$section['cm']])) {
+            continue;
+        }
+        $outer = $activities[$section['cm']]['section'];
+        if (isset($whole[$outer]) && $namedcms === null || isset($namedcms[$section['cm']])) {
+            $whole[$id] = $named[$id] = true;
+        }
+    }
+    foreach (array_keys($namedcms === null ? [] : $namedcms) as $cmid) {
+        $frames['s' . $activities[$cmid]['section']] = true;
+    }
+    foreach ($sections as $id => $section) {
+        $needed = isset($frames['s' . $id]) || (isset($named[$id]) && !$all);
+        if ($section['cm'] !== null && isset($activities[$section['cm']]) && $needed) {
+            $frames['a' . $section['cm']] = true;
+            $frames['s' . $activities[$section['cm']]['section']] = true;
+        }
+    }
+    $wanted = [];
+    foreach ($sections as $id => $section) {
+        $wanted[$section['name'] . 'included'] = isset($named[$id]) || isset($frames['s' . $id]) ? 1 : 0;
+    }
+    foreach ($activities as $id => $activity) {
+        $holder = isset($sections[$activity['section']]) ? $sections[$activity['section']]['cm'] : null;
+        if ($namedcms !== null) {
+            $on = isset($namedcms[$id]) || isset($frames['a' . $id]) || ($holder !== null && isset($namedcms[$holder]));
+        } else {
+            $on = isset($whole[$activity['section']]) || isset($frames['a' . $id]);
+        }
+        $wanted[$activity['name'] . 'included'] = $on ? 1 : 0;
+    }
+    return moodlectl_backup_only_explicit($wanted, $choice, $sections, $activities);
+}
+
+/**
+ * Leave out of what is asked that which is on by default and was not named, so that a lock on it is no refusal.
+ */
+function moodlectl_backup_only_explicit(array $wanted, array $choice, array $sections, array $activities) {
+    $named = [];
+    foreach ($choice['only_sections'] ?: [] as $id) {
+        $named[$sections[$id]['name'] . 'included'] = true;
+    }
+    foreach ($choice['only_activities'] ?: [] as $id) {
+        $named[$activities[$id]['name'] . 'included'] = true;
+    }
+    foreach ($wanted as $name => $on) {
+        if ($on && !isset($named[$name])) {
+            unset($wanted[$name]);
+        }
+    }
+    return $wanted;
+}
+
+function moodlectl_backup_items_known(array $choice, array $sections, array $activities) {
+    foreach ($choice as $word => $ids) {
+        $known = substr($word, -8) === 'sections' ? $sections : $activities;
+        foreach ($ids ?: [] as $id) {
+            if (!isset($known[$id])) {
+                $what = $known === $sections ? 'section' : 'activity';
+                throw new moodlectl_error('notfound', 'item_not_found', "A backup of this course has no $what $id.",
+                    'See what there is: moodlectl course show COURSE. What is being deleted, and modules that cannot '
+                    . 'be backed up, are left out.', ['id' => $id, 'kind' => $what]);
+            }
+        }
+    }
+}
+
+/**
+ * What must be known about a run to take it back: its names in the temporary directory, and where the file goes.
+ */
+function moodlectl_backup_run_state($controller) {
+    $run = new stdClass();
+    $run->controller = $controller;
+    $run->backupid = $controller->get_backupid();
+    $run->basepath = $controller->get_plan()->get_basepath();
+    $run->log = $run->basepath . '.log';
+    $run->area = null;
+    $run->filename = null;
+    $run->begun = false;
+    $run->done = false;
+    return $run;
+}
+
+/**
+ * Take back what a backup that did not come to its end has made: temporary files, log, rows, a file already stored.
+ */
+function moodlectl_backup_take_back($run) {
+    global $DB;
+    if ($run->done) {
+        return;
+    }
+    $run->done = true;
+    $run->evidence = is_readable($run->log) ? array_slice(file($run->log, FILE_IGNORE_NEW_LINES) ?: [], -25) : [];
+    try {
+        $run->controller->destroy();
+    } catch (Throwable $ignored) {
+        unset($ignored);
+    }
+    if (is_dir($run->basepath)) {
+        fulldelete($run->basepath);
+    }
+    @unlink($run->log);
+    try {
+        if ($DB->is_transaction_started()) {
+            $DB->force_transaction_rollback();
+        }
+        if ($run->begun && $run->filename !== null) {
+            list($contextid, $component, $filearea) = $run->area;
+            $file = get_file_storage()->get_file($contextid, $component, $filearea, 0, '/', $run->filename);
+            if ($file) {
+                $file->delete();
+            }
+        }
+        $DB->delete_records('backup_controllers', ['backupid' => $run->backupid]);
+        $DB->delete_records('backup_logs', ['backupid' => $run->backupid]);
+    } catch (Throwable $problem) {
+        $run->evidence[] = 'Cleaning up: ' . $problem->getMessage();
+    }
+}
+
+/**
+ * The failure in the client's words, with the end of Moodle's own log as evidence.
+ */
+function moodlectl_backup_failed($problem, $run) {
+    if ($problem instanceof moodlectl_error) {
+        return $problem;
+    }
+    $code = isset($problem->errorcode) ? $problem->errorcode : get_class($problem);
+    $details = ['exception' => get_class($problem), 'where' => basename($problem->getFile()) . ':' . $problem->getLine()];
+    if (!empty($run->evidence)) {
+        $details['log'] = $run->evidence;
+    }
+    if (!empty($problem->debuginfo)) {
+        $details['debuginfo'] = substr((string)$problem->debuginfo, 0, 2000);
+    }
+    return new moodlectl_error('failed', $code, 'The backup failed: ' . $problem->getMessage(),
+        'Nothing of it was kept. Disk space, file permissions and the site\'s log are the first places to look.', $details);
+}
+
+/**
+ * Progress of Moodle's own plan, told to the client; ends the run when the client has gone
+ * (lib/classes/progress/base.php, all releases). The line to the client is static, so it is not saved with the
+ * controller.
+ */
+function moodlectl_backup_progress(moodlectl_io $io) {
+    if (!class_exists('moodlectl_backup_progress', false)) {
+        class moodlectl_backup_progress extends \core\progress\base {
+            public static $io;
+            public static $phase = 'backup';
+
+            protected function get_time() {
+                return (int)(microtime(true) * 5);
+            }
+
+            public function update_progress() {
+                if (self::$io->client_gone()) {
+                    throw new moodlectl_error('failed', 'client_gone', 'Whoever asked for this has gone away.');
+                }
+                $range = $this->get_progress_proportion_range();
+                self::$io->progress(self::$phase, round(1000 * $range[0]), 1000, 'steps',
+                    $this->is_in_progress_section() ? (string)$this->get_current_description() : '');
+            }
+        }
+    }
+    moodlectl_backup_progress::$io = $io;
+    return new moodlectl_backup_progress();
+}
+
+/**
+ * A terminated deed cleans up: signals become exceptions where PHP can do that.
+ */
+function moodlectl_end_on_signals() {
+    if (!function_exists('pcntl_async_signals')) {
+        return;
+    }
+    pcntl_async_signals(true);
+    foreach ([SIGTERM, SIGINT, SIGHUP] as $signal) {
+        pcntl_signal($signal, function($signal) {
+            throw new moodlectl_error('failed', 'terminated', "Ended by signal $signal.");
+        });
+    }
+}
+
+/**
+ * Refuse where there is no room: the files once in the temporary directory, the archive beside them, and the archive
+ * again in Moodle's file pool (backup/moodle2/backup_final_task.class.php: copy, zip, store).
+ */
+function moodlectl_backup_room($controller, $course) {
+    global $CFG;
+    $plan = $controller->get_plan();
+    $bytes = 0;
+    if (!$plan->setting_exists('files') || $plan->get_setting('files')->get_value()) {
+        $bytes = moodlectl_backup_bytes($plan, context_course::instance($course->id));
+    }
+    $temp = make_backup_temp_directory('');
+    $pool = isset($CFG->filedir) ? $CFG->filedir : $CFG->dataroot;
+    $small = 16 * 1024 * 1024;
+    $tempstat = @stat($temp);
+    $poolstat = @stat($pool);
+    $same = $tempstat && $poolstat && $tempstat['dev'] === $poolstat['dev'];
+    $needs = [$temp => ($same ? 3 : 2) * $bytes + $small];
+    if (!$same) {
+        $needs[$pool] = $bytes + $small;
+    }
+    foreach ($needs as $path => $need) {
+        $free = @disk_free_space($path);
+        if ($free !== false && $free < $need) {
+            throw new moodlectl_error('refused', 'no_space',
+                'There is not enough room on the site for this backup: ' . display_size((int)$need)
+                . ' may be needed in ' . $path . ', ' . display_size((int)$free) . ' are free.',
+                'Free some space there, or leave files out of the backup (--without files).',
+                ['path' => $path, 'free' => (int)$free, 'needed' => (int)$need, 'file_bytes' => $bytes]);
+        }
+    }
+}
+
+/**
+ * Bytes of the files a backup takes along at most: each content once, without those of activities left out and,
+ * without users, without what users handed in.
+ */
+function moodlectl_backup_bytes($plan, context $context) {
+    global $DB;
+    list($below, $values) = moodlectl_below_sql($context);
+    $extra = '';
+    if (!$plan->get_setting('users')->get_value()) {
+        $extra .= " AND f.component NOT IN ('assignsubmission_file', 'assignsubmission_onlinetext', 'assignfeedback_file',
+            'assignfeedback_comments', 'assignfeedback_editpdf', 'mod_forum', 'mod_workshop', 'mod_data', 'question')";
+    }
+    list(, $activities) = moodlectl_backup_plan_items($plan);
+    $out = [];
+    foreach ($activities as $id => $activity) {
+        if (!$plan->get_setting($activity['name'] . 'included')->get_value()) {
+            $out[] = (int)$id;
+        }
+    }
+    if ($out) {
+        list($not, $outvalues) = $DB->get_in_or_equal($out, SQL_PARAMS_QM, 'param', false);
+        $extra .= " AND (ctx.contextlevel <> " . CONTEXT_MODULE . " OR ctx.instanceid $not)";
+        $values = array_merge($values, $outvalues);
+    }
+    return (int)$DB->get_field_sql("SELECT COALESCE(SUM(x.filesize), 0) FROM (
+        SELECT DISTINCT f.contenthash, f.filesize FROM {files} f JOIN {context} ctx ON ctx.id = f.contextid
+        WHERE $below AND f.filename <> '.' AND f.component NOT IN ('backup', 'tool_recyclebin') $extra) x", $values);
+}
+
+/**
+ * Where Moodle will store the file: context, component, area
+ * (backup/util/helper/backup_helper.class.php store_backup_file; backup/converter/imscc11/backuplib.php).
+ */
+function moodlectl_backup_area($controller, $course) {
+    global $USER;
+    $plan = $controller->get_plan();
+    $private = !$plan->get_setting('users')->get_value() || $plan->get_setting('anonymize')->get_value()
+        || moodlectl_backup_converter($plan) !== null;
+    if ($private) {
+        return [context_user::instance($USER->id)->id, 'user', 'backup'];
+    }
+    return [context_course::instance($course->id)->id, 'backup', 'course'];
+}
+
+/**
+ * The export format that is switched on, such as imscc11, or null.
+ */
+function moodlectl_backup_converter($plan) {
+    global $CFG;
+    require_once($CFG->dirroot . '/backup/util/helper/convert_helper.class.php');
+    foreach (convert_helper::available_converters(false) as $name) {
+        if ($plan->setting_exists($name) && $plan->get_setting($name)->get_value()) {
+            return $name;
+        }
+    }
+    return null;
+}
+
+/**
+ * Name the file as Moodle's web pages do, in the acting user's language, but never as one that is there already:
+ * Moodle would overwrite it. Returns the name it will be stored under
+ * (backup/util/dbops/backup_plan_dbops.class.php get_default_backup_filename).
+ */
+function moodlectl_backup_name($controller, $course, array $area) {
+    $plan = $controller->get_plan();
+    $files = !$plan->setting_exists('files') || $plan->get_setting('files')->get_value();
+    $language = force_current_language('');
+    try {
+        $name = backup_plan_dbops::get_default_backup_filename($controller->get_format(), $controller->get_type(),
+            $course->id, (bool)$plan->get_setting('users')->get_value(),
+            (bool)$plan->get_setting('anonymize')->get_value(), false, (bool)$files);
+    } finally {
+        force_current_language($language);
+    }
+    $extension = moodlectl_backup_converter($plan) === null ? '.mbz' : '.imscc';
+    $stem = substr($name, 0, -4);
+    $stored = $stem;
+    for ($n = 2; get_file_storage()->file_exists($area[0], $area[1], $area[2], 0, '/', $stored . $extension); $n++) {
+        $stored = $stem . '-' . $n;
+    }
+    $plan->get_setting('filename')->set_value($stored . '.mbz');
+    return $stored . $extension;
+}
+
+/**
+ * The root settings a backup is made with.
+ */
+function moodlectl_backup_used($plan) {
+    $used = [];
+    foreach ($plan->get_settings() as $name => $setting) {
+        if ($name !== 'filename' && moodlectl_setting_level($setting) === 'root') {
+            $used[$name] = moodlectl_setting_value($setting);
+        }
+    }
+    return $used;
+}
+
+/**
+ * Without database cursors for this process: a backup asks tens of thousands of small questions, and on PostgreSQL
+ * each costs three more (lib/dml/pgsql_native_moodle_database.php fetchbuffersize, 3.9 and later). Not where logs or
+ * grade histories are taken along, whose sets are too big to be held at once.
+ */
+function moodlectl_backup_fast_reads(array $used) {
+    global $DB;
+    if ($DB->get_dbfamily() !== 'postgres' || !empty($used['logs']) || !empty($used['grade_histories'])) {
+        return;
+    }
+    try {
+        $property = new ReflectionProperty('moodle_database', 'dboptions');
+        if (PHP_VERSION_ID < 80100) {
+            $property->setAccessible(true);
+        }
+        $property->setValue($DB, ['fetchbuffersize' => 0] + (array)$property->getValue($DB));
+    } catch (ReflectionException $missing) {
+        return; // A release that keeps it elsewhere is only slower.
+    }
+}
+
+/**
+ * The stored file, looked up anew and read through: it is there, is not empty, and is what its hash says.
+ */
+function moodlectl_backup_check_stored(array $results, $course) {
+    $file = isset($results['backup_destination']) ? $results['backup_destination'] : null;
+    $file = $file ? get_file_storage()->get_file_by_id($file->get_id()) : null;
+    if (!$file || $file->get_filesize() == 0) {
+        throw new moodlectl_error('failed', 'not_stored', 'Moodle ended the backup without an error, but stored no file.');
+    }
+    $hash = hash_init('sha1');
+    $handle = $file->get_content_file_handle();
+    hash_update_stream($hash, $handle);
+    fclose($handle);
+    if (hash_final($hash) !== $file->get_contenthash()) {
+        throw new moodlectl_error('failed', 'stored_damaged', 'The stored backup is not what Moodle wrote: its content '
+            . 'does not have the hash it is filed under.', 'Look at the disk under $CFG->dataroot.');
+    }
+    return $file;
+}
+
+/**
+ * Moodle's warnings, word for word: those of the web page (backup/util/ui/backup_ui_stage.class.php, stage complete)
+ * and those of the run's own log (backup/util/loggers/file_logger.class.php).
+ */
+function moodlectl_backup_warnings(array $results, $log) {
+    $warnings = [];
+    if (!empty($results['include_file_references_to_external_content'])) {
+        $warnings[] = get_string('filereferencesincluded', 'backup');
+    }
+    if (!empty($results['missing_files_in_pool'])) {
+        $warnings[] = get_string('missingfilesinpool', 'backup');
+    }
+    $handle = is_readable($log) ? fopen($log, 'r') : false;
+    while ($handle && ($line = fgets($handle)) !== false && count($warnings) < 200) {
+        if (preg_match('/^\[[^\]]*\] \[(warn|error)\]\s+(.*)$/', rtrim($line), $match)) {
+            $warnings[] = $match[2];
+        }
+    }
+    if ($handle) {
+        fclose($handle);
+    }
+    return array_values(array_unique($warnings));
+}
