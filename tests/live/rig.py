@@ -78,6 +78,7 @@ $CFG->prefix = 'mdl_';
 $CFG->dboptions = ['dbport' => {dbport}, 'dbpersist' => 0{dbmore}];
 $CFG->wwwroot = '{url}';
 $CFG->dataroot = '{dataroot}';
+$CFG->localrequestdir = '{requestdir}';
 $CFG->admin = 'admin';
 $CFG->directorypermissions = 02770;
 $CFG->noemailever = true;
@@ -132,7 +133,11 @@ class LiveMoodle:
         )
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "RIG_ARGUMENTS": json.dumps(arguments)}
         argv = [program("php"), *PHP]
-        return run(argv, user=self.web_user, cwd=self.moodle_dir, env=env, input=prelude + text).stdout
+        try:
+            done = run(argv, user=self.web_user, cwd=self.moodle_dir, env=env, input=prelude + text)
+        except RigProblem as problem:
+            raise RigProblem(f"{self.name}, {code if isinstance(code, Path) else 'php'}: {problem}") from None
+        return done.stdout
 
     def cli(self, script: str, *arguments: str) -> str:
         """Run one of Moodle's own scripts, such as ``admin/cli/cron.php``, as the web server's user."""
@@ -292,7 +297,7 @@ def write_config(site: LiveMoodle) -> None:
         dbtype=site.db, dbname=site.dbname, dbport=database.port, dbuser=database.user,
         dbpass=database.password,
         dbmore=", 'dbcollation' => 'utf8mb4_unicode_ci'" if site.db == "mariadb" else "",
-        url=site.url, dataroot=site.dataroot,
+        url=site.url, dataroot=site.dataroot, requestdir=site.dataroot.with_name("request"),
     ))
     path.chmod(0o640)
     if AS_ROOT:
@@ -352,7 +357,8 @@ def start_site(
     )
     machine.sites.append(site)
     site.moodle_dir.mkdir(mode=0o755)
-    private_dir(site.dataroot, web_user)
+    for directory in ("data", "request"):  # Moodle's own request directory is /tmp/requestdir, for all sites
+        private_dir(home / directory, web_user)
     copy_tree(source, site.moodle_dir)
     machine.database(db).create(site.dbname)
     write_config(site)
