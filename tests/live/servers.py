@@ -80,7 +80,7 @@ def run(argv: Sequence[str], *, user: str, cwd: Path, **more: Any) -> subprocess
     options: dict[str, Any] = {**as_user(user), **more}
     done = subprocess.run(list(argv), cwd=cwd, text=True, encoding="utf-8", capture_output=True, **options)
     if done.returncode:
-        plain = [word for word in argv[1:] if "=" not in word and word != "-d"]  # neither settings nor passwords
+        plain = [word for word in argv[1:] if "=" not in word and word != "-d"]  # no settings, no passwords
         words = " ".join([Path(argv[0]).name, *plain])
         said = f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         raise RigProblem(f"{words} ended with {done.returncode}:\n{said}")
