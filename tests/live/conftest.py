@@ -114,7 +114,7 @@ class Command:
         self.home = home
         self.env = {
             name: value for name, value in os.environ.items()
-            if not name.startswith(("MOODLECTL_SITE", "XDG_"))
+            if not name.startswith(("MOODLECTL_", "XDG_"))
         }
         for kind in ("CONFIG", "STATE", "CACHE", "DATA"):
             (home / kind.lower()).mkdir()
@@ -149,14 +149,17 @@ class Command:
                                 stderr=subprocess.PIPE, text=True, env=self.env, cwd=self.home)
 
     def add_site(self, name: str, site: rig.LiveMoodle, *, token: str = "admin", ssh: bool = True) -> None:
-        """Tell the command about a site as a person would: token on standard input, hops with --via."""
-        words = ["site", "add", name, "--url", site.url, "--token-stdin", "--service", "moodlectl"]
+        """Tell the command about a site as a person on a server would: token in a private file, hops."""
+        secret = self.home / f"{name}.token"
+        secret.touch(mode=0o600)
+        secret.write_text(site.tokens[token] + "\n")
+        words = ["site", "add", name, "--url", site.url, "--token-from", f"file:{secret}"]
         if ssh:
             self.use(site)
             for hop in site.via:
                 words += ["--via", hop]
             words += ["--moodle-dir", str(site.moodle_dir)]
-        done = self(*words, stdin=site.tokens[token] + "\n")
+        done = self(*words)
         assert done.status == 0, done.stderr
 
 
