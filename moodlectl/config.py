@@ -205,11 +205,12 @@ def _site(name: str, table: Any, path: Path) -> SiteConfig:
         folder=reader.take("folder", reader.path),
     )
     reader.done()
-    return _whole(site, where, path)
+    return whole(site, path, where)
 
 
-def _whole(site: SiteConfig, where: str, path: Path) -> SiteConfig:
-    """The site, when its keys fit together. Raises ConfigError."""
+def whole(site: SiteConfig, path: Path, where: str | None = None) -> SiteConfig:
+    """The site, when its settings fit together. Raises ConfigError."""
+    where = where or f"sites.{site.name}"
     hint = f"Change it in {path}, or: moodlectl site add {site.name} --replace …"
     if site.kind == "practice":
         if site.folder is None:
