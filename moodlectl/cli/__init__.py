@@ -88,6 +88,7 @@ def main(arguments: Sequence[str]) -> int:
         command.main(args=list(arguments), prog_name="moodlectl")
         return 0
     words = hoist(command, arguments)
+    _end_children_when_told_to_end()
     try:
         with command.make_context("moodlectl", list(words)) as context:
             status = command.invoke(context)
@@ -95,6 +96,19 @@ def main(arguments: Sequence[str]) -> int:
             return status if isinstance(status, int) else 0
     except BaseException as error:  # noqa: BLE001 - the one door
         return _ended_by(error, json=_asked_for_json(words))
+
+
+def _end_children_when_told_to_end() -> None:
+    """Treat TERM and HUP as Ctrl-C: what was started on a host is told to stop before this process ends."""
+    import signal
+    import threading
+
+    def told(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, told)
 
 
 def _ended_by(error: BaseException, *, json: bool) -> int:

@@ -39,7 +39,7 @@ def _interrupted(error: BaseException, *, as_json: bool) -> int:
     wanted = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped: no answer was given"
     message = ". ".join([wanted, *notes])
     _print(MoodlectlError(message, code="interrupted"), as_json=as_json)
-    return 130
+    return 143 if "SIGTERM" in error.args else 129 if "SIGHUP" in error.args else 130
 
 
 def _nobody_reads() -> int:

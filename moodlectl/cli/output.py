@@ -225,16 +225,18 @@ def _amount(progress: Progress) -> str:
 
 
 class _Lines:
-    """Where there is no terminal (cron, a log): one line when a phase begins and one every half minute."""
+    """Where there is no terminal (cron, a log): a line for what takes longer than 5 seconds, then every 30."""
 
     def __init__(self) -> None:
         self._phase = ""
-        self._said = 0.0
+        self._next = 0.0
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.phase == self._phase and now - self._said < 30:
+        if progress.phase != self._phase:
+            self._phase, self._next = progress.phase, now + 5
+        if now < self._next:
             return
-        self._phase, self._said = progress.phase, now
+        self._next = now + 30
         share = f" {100 * progress.done / progress.total:.0f}%" if progress.total else ""
         sys.stderr.write(f"{progress.phase}{share}\n")
