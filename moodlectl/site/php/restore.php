@@ -1,0 +1,357 @@
+<?php
+// Restoring a backup: as a new course, into a course, or in place of what a course holds. Plan and deed are one road:
+// all that can stop a restore is found out before the first lasting change, and whatever was made on the way is
+// removed again.
+
+/** One restore on its way: what was asked, what was found out, and what must be removed at the end. */
+final class moodlectl_restore_job {
+    /** @var moodlectl_io */
+    public $io;
+    /** @var array the request, see moodlectl_call_restore */
+    public $params;
+    /** @var string new, merge or replace */
+    public $mode;
+    /** @var bool */
+    public $dryrun;
+    /** @var int */
+    public $userid;
+    /** @var stdClass|null the course restored into; for mode new once it is made */
+    public $course = null;
+    /** @var stdClass|null the category of a new course */
+    public $category = null;
+    /** @var context where capabilities are asked: the course's, or the new course's category */
+    public $context = null;
+    /** @var string directory of the archive's copy */
+    public $archivedir = '';
+    /** @var string path of the archive's copy */
+    public $archive = '';
+    /** @var string name of the unpacked backup below $CFG->backuptempdir */
+    public $tempdir = '';
+    /** @var string its path */
+    public $base = '';
+    /** @var stdClass backup_general_helper::get_backup_information */
+    public $info = null;
+    /** @var bool */
+    public $samesite = false;
+    /** @var array {sections: [id => bool], activities: [cmid => bool]} */
+    public $chosen = [];
+    /** @var array danger => what was found */
+    public $dangers = [];
+    /** @var string[] frankenstyle names */
+    public $missing = [];
+    /** @var string[] content hashes that neither archive nor pool hold */
+    public $lost = [];
+    /** @var restore_controller|null the controller in use */
+    public $controller = null;
+    /** @var string[] ids of all controllers made */
+    public $restoreids = [];
+    /** @var array {matched, created, conflicts, uncreatable, ids} */
+    public $people = ['matched' => 0, 'created' => 0, 'conflicts' => [], 'uncreatable' => [], 'ids' => []];
+    /** @var bool people are left out because they conflict */
+    public $withoutpeople = false;
+    /** @var string[] */
+    public $warnings = [];
+    /** @var int the course made by this restore, 0 when none or when it shall stay */
+    public $madecourse = 0;
+    /** @var int[]|null activities the target had before the pre-check */
+    public $cmsbefore = null;
+    /** @var string '' | prechecked | executing | done */
+    public $state = '';
+    /** @var bool somebody wants this to end */
+    public $stop = false;
+    /** @var bool */
+    public $cleaned = false;
+    /** @var int process that may clean */
+    public $pid = 0;
+
+    public function __construct(array $params, moodlectl_io $io) {
+        $this->params = $params + ['texts' => [], 'settings' => [], 'items' => [], 'allow' => [], 'enrolments' => null,
+            'keep_enrolments' => false, 'keep_groups' => false, 'overwrite_config' => false,
+            'users_conflict' => 'stop', 'dry_run' => false];
+        $this->io = $io;
+        $this->mode = $this->params['mode'];
+        $this->dryrun = (bool)$this->params['dry_run'];
+        $this->userid = (int)$io->acting->id;
+        $this->pid = getmypid();
+    }
+
+    public function text($name) {
+        return isset($this->params['texts'][$name]) ? $this->params['texts'][$name] : null;
+    }
+
+    /** Stops before anything lasting when nobody waits for the answer any more. */
+    public function checkpoint() {
+        if ($this->stop || $this->io->client_gone()) {
+            throw new moodlectl_error('failed', 'client_gone', 'The client has gone away; the restore was given up.');
+        }
+    }
+}
+
+/**
+ * Plans ({dry_run}) or does one restore. Writes to the site unless dry_run.
+ *
+ * params: mode new|merge|replace; category_id (new) or course_id; source {kind: upload, size, sha1, name} or
+ * {kind: stored, locator}; texts {fullname, shortname, idnumber, startdate YYYY-MM-DD, visible}; settings {name: value};
+ * enrolments manual|with-users|always; keep_enrolments, keep_groups, overwrite_config; items (port.ItemChoice);
+ * users_conflict stop|without-users; allow [danger].
+ */
+function moodlectl_call_restore(array $params, moodlectl_io $io) {
+    $job = new moodlectl_restore_job($params, $io);
+    $started = microtime(true);
+    register_shutdown_function('moodlectl_restore_after_death', $job);
+    try {
+        moodlectl_restore_includes();
+        moodlectl_restore_find_target($job);
+        moodlectl_restore_check_texts($job);
+        moodlectl_restore_receive($job);
+        moodlectl_restore_unpack($job);
+        moodlectl_restore_read($job);
+        moodlectl_restore_choose($job);
+        moodlectl_restore_find_dangers($job);
+        if (!$job->dryrun) {
+            moodlectl_restore_refuse_dangers($job);
+        }
+        moodlectl_restore_open($job);
+        moodlectl_restore_find_people($job);
+        $job->checkpoint();
+        $result = $job->dryrun ? moodlectl_restore_plan($job) : moodlectl_restore_do($job);
+        $result['seconds'] = round(microtime(true) - $started, 3);
+        return $result;
+    } finally {
+        moodlectl_restore_clean($job);
+    }
+}
+
+/** What restores need of Moodle (backup/util/includes/restore_includes.php, all releases). */
+function moodlectl_restore_includes() {
+    global $CFG;
+    require_once($CFG->dirroot . '/backup/util/includes/restore_includes.php');
+    require_once($CFG->dirroot . '/backup/util/helper/convert_helper.class.php');
+    require_once($CFG->dirroot . '/course/lib.php');
+    require_once($CFG->libdir . '/filelib.php');
+    moodlectl_restore_classes();
+}
+
+/** Finds the category or course, and checks what the web pages check (backup/util/checks/restore_check.class.php). */
+function moodlectl_restore_find_target(moodlectl_restore_job $job) {
+    global $DB;
+    if ($job->mode === 'new') {
+        $id = (int)$job->params['category_id'];
+        $job->category = $DB->get_record('course_categories', ['id' => $id]);
+        if (!$job->category) {
+            throw new moodlectl_error('notfound', 'category_not_found', "There is no category with the id $id.",
+                'See which there are: moodlectl category list');
+        }
+        $job->context = context_coursecat::instance($id);
+        moodlectl_restore_need($job, 'moodle/course:create');
+        moodlectl_restore_need($job, 'moodle/restore:restorecourse');
+        return;
+    }
+    $id = (int)$job->params['course_id'];
+    $job->course = $DB->get_record('course', ['id' => $id]);
+    if (!$job->course) {
+        throw new moodlectl_error('notfound', 'course_not_found', "There is no course with the id $id.",
+            'See which there are: moodlectl course list');
+    }
+    if ($id == SITEID) {
+        throw new moodlectl_error('refused', 'front_page', 'Nothing is restored into the front page.',
+            'Name another course, or restore as a new one.');
+    }
+    $job->context = context_course::instance($id);
+    if ($job->mode === 'replace') {
+        moodlectl_restore_need($job, 'moodle/restore:restorecourse');
+    }
+}
+
+/** Refuses, as class access, where the acting user lacks a capability. */
+function moodlectl_restore_need(moodlectl_restore_job $job, $capability) {
+    if (has_capability($capability, $job->context, $job->userid)) {
+        return;
+    }
+    $username = $job->io->acting->username;
+    $where = $job->category ? "the category {$job->category->name}" : "the course {$job->course->shortname}";
+    throw new moodlectl_error('access', 'no_capability', "The user $username lacks $capability in $where.",
+        'Act as somebody who has it (--as USERNAME), or give that user a role that allows it.',
+        ['capability' => $capability, 'username' => $username]);
+}
+
+/** Checks names, idnumber, date and visibility before anything else is done (course/lib.php, course/edit_form.php). */
+function moodlectl_restore_check_texts(moodlectl_restore_job $job) {
+    global $DB;
+    $own = $job->course ? (int)$job->course->id : 0;
+    // lib/db/install.xml: fullname 254 and shortname 255 characters up to 4.5; longer ones are refused as well.
+    foreach (['fullname' => 254, 'shortname' => 255, 'idnumber' => 100] as $name => $limit) {
+        $value = $job->text($name);
+        if ($value === null) {
+            continue;
+        }
+        if (core_text::strlen($value) > $limit || ($name !== 'idnumber' && trim($value) === '')) {
+            throw new moodlectl_error('usage', 'bad_' . $name, "The $name must have 1 to $limit characters.");
+        }
+        if ($name !== 'fullname' && $value !== '') {
+            $other = $DB->get_record_select('course', "$name = ? AND id <> ?", [$value, $own], 'id, fullname', IGNORE_MULTIPLE);
+            if ($other) {
+                throw new moodlectl_error('refused', $name . '_taken', "The $name $value belongs to another course.",
+                    "Choose another with --$name.", ['course_id' => (int)$other->id, $name => $value]);
+            }
+        }
+    }
+    $capabilities = ['idnumber' => 'moodle/course:changeidnumber', 'visible' => 'moodle/course:visibility',
+        'fullname' => 'moodle/course:changefullname', 'shortname' => 'moodle/course:changeshortname',
+        'startdate' => 'moodle/restore:rolldates'];
+    foreach ($capabilities as $name => $capability) {
+        if ($job->text($name) !== null) {
+            moodlectl_restore_need($job, $capability);
+        }
+    }
+    if ($job->text('startdate') !== null) {
+        moodlectl_restore_startdate($job);
+    }
+}
+
+/** The asked start date as Moodle's time: midnight where the acting user lives. */
+function moodlectl_restore_startdate(moodlectl_restore_job $job) {
+    if (!preg_match('/^([0-9]{4})-([0-9]{2})-([0-9]{2})$/', $job->text('startdate'), $m)
+            || !checkdate((int)$m[2], (int)$m[3], (int)$m[1])) {
+        throw new moodlectl_error('usage', 'bad_startdate', 'The start date must be a day as YYYY-MM-DD.');
+    }
+    return make_timestamp((int)$m[1], (int)$m[2], (int)$m[3], 0, 0, 0, core_date::get_user_timezone($job->io->acting));
+}
+
+/** Reads moodle_backup.xml, converts older formats, and refuses what cannot be restored like this. */
+function moodlectl_restore_read(moodlectl_restore_job $job) {
+    global $CFG;
+    moodlectl_restore_convert($job);
+    try {
+        $job->info = backup_general_helper::get_backup_information($job->tempdir);
+    } catch (Exception $e) {
+        throw new moodlectl_error('refused', 'not_a_backup', 'The file\'s moodle_backup.xml cannot be read: '
+            . $e->getMessage(), 'Check the file: moodlectl backup verify FILE');
+    }
+    $job->samesite = backup_general_helper::backup_is_samesite($job->info);
+    $info = $job->info;
+    if ((int)$info->backup_version < 2010072300) {
+        throw new moodlectl_error('refused', 'backup_too_old', "The backup was made by Moodle {$info->moodle_release}, "
+            . 'which this Moodle can no longer restore.');
+    }
+    if ($info->type === backup::TYPE_1COURSE && $info->original_course_format === 'site') {
+        throw new moodlectl_error('refused', 'front_page_backup', 'This is a backup of a front page; Moodle does not '
+            . 'restore it into a course.');
+    }
+    if ($info->type !== backup::TYPE_1COURSE && $job->mode !== 'merge') {
+        throw new moodlectl_error('refused', 'not_a_course', "The backup holds a single {$info->type}, not a course.",
+            'Restore it into a course: --merge COURSE', ['type' => $info->type]);
+    }
+    if ($job->mode === 'merge') {
+        moodlectl_restore_need($job, 'moodle/restore:restore' . $info->type);
+    }
+}
+
+/** Turns Moodle 1.9 and IMS Common Cartridge into Moodle 2 form (backup/util/helper/convert_helper.class.php, all). */
+function moodlectl_restore_convert(moodlectl_restore_job $job) {
+    global $CFG;
+    $format = backup_general_helper::detect_backup_format($job->tempdir);
+    if ($format === backup::FORMAT_MOODLE) {
+        return;
+    }
+    $trouble = '';
+    $cwd = getcwd();
+    // The Common Cartridge converter opens a file by a relative path and ends PHP when it is not there.
+    chdir($CFG->dirroot . '/backup');
+    try {
+        $done = $format !== backup::FORMAT_UNKNOWN && convert_helper::to_moodle2_format($job->tempdir, $format);
+    } catch (Exception $e) {
+        $done = false;
+        $trouble = ' (' . $e->getMessage() . ')';
+    }
+    chdir($cwd);
+    if (!$done) {
+        throw new moodlectl_error('refused', 'not_a_backup', 'The file is no Moodle backup: it has no moodle_backup.xml'
+            . $trouble . '.', 'Check the file: moodlectl backup verify FILE', ['format' => $format]);
+    }
+    $job->warnings[] = "The file was converted from the format $format; users and grades are not part of it.";
+}
+
+/** What the restore would do, as port.RestorePlan. Leaves nothing behind. */
+function moodlectl_restore_plan(moodlectl_restore_job $job) {
+    global $CFG;
+    $expected = moodlectl_restore_expected($job);
+    $before = $job->course ? moodlectl_count_course($job->course->id) : null;
+    $precheck = ['errors' => [], 'warnings' => []];
+    $settings = moodlectl_restore_list_settings($job);
+    if ($job->mode === 'new') {
+        $precheck = moodlectl_restore_foresee($job);
+    } else if ($job->people['conflicts'] || $job->people['uncreatable']) {
+        $precheck['errors'] = moodlectl_restore_people_words($job);
+    } else {
+        $precheck = moodlectl_restore_precheck($job);
+    }
+    list($fullname, $shortname) = moodlectl_restore_final_names($job);
+    return [
+        'precheck' => $precheck + ['missing_plugins' => $job->missing],
+        'users' => moodlectl_restore_people_result($job),
+        'settings' => $settings,
+        'expected' => $expected,
+        'target' => $job->course ? moodlectl_course_record($job->course) : null,
+        'target_counts' => $before,
+        'fullname' => $fullname,
+        'shortname' => $shortname,
+        'backup_release' => (string)$job->info->moodle_release,
+        'site_release' => $CFG->release,
+        'same_site' => $job->samesite,
+        'dangers' => array_keys($job->dangers),
+        'warnings' => $job->warnings,
+    ];
+}
+
+/** The names the course will have in the end (restore_dbops::calculate_course_names, all releases). */
+function moodlectl_restore_final_names(moodlectl_restore_job $job) {
+    $asked = [$job->text('fullname'), $job->text('shortname')];
+    if ($job->mode !== 'new') {
+        $names = [$job->course->fullname, $job->course->shortname];
+    } else {
+        $names = restore_dbops::calculate_course_names(0,
+            $asked[0] !== null ? $asked[0] : $job->info->original_course_fullname,
+            $asked[1] !== null ? $asked[1] : $job->info->original_course_shortname);
+    }
+    return [$asked[0] !== null ? $asked[0] : $names[0], $asked[1] !== null ? $asked[1] : $names[1]];
+}
+
+/** Removes every temporary thing of this restore, and a new course that did not come to be. Never throws. */
+function moodlectl_restore_clean(moodlectl_restore_job $job) {
+    global $DB;
+    if ($job->cleaned || $job->pid !== getmypid()) {
+        return;
+    }
+    $job->cleaned = true;
+    moodlectl_restore_quietly($job, 'transaction', function() use ($DB) {
+        if ($DB->is_transaction_started()) {
+            $DB->force_transaction_rollback();
+        }
+    });
+    moodlectl_restore_quietly($job, 'controller', function() use ($job) {
+        moodlectl_restore_close($job);
+    });
+    moodlectl_restore_quietly($job, 'course', function() use ($job) {
+        moodlectl_restore_remove_course($job);
+    });
+    moodlectl_restore_quietly($job, 'files', function() use ($job) {
+        moodlectl_restore_remove_files($job);
+    });
+}
+
+function moodlectl_restore_quietly(moodlectl_restore_job $job, $what, $function) {
+    try {
+        $function();
+    } catch (Throwable $e) {
+        $job->io->log("cleaning up ($what): " . $e->getMessage());
+    }
+}
+
+/** What remains to be done when PHP ended in the middle: a fatal error, exit() of a plugin, no memory. */
+function moodlectl_restore_after_death(moodlectl_restore_job $job) {
+    if (!$job->cleaned && class_exists('restore_controller', false)) {
+        ini_set('memory_limit', '-1');
+        moodlectl_restore_clean($job);
+    }
+}

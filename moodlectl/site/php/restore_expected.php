@@ -1,0 +1,318 @@
+<?php
+// What the chosen part of a backup holds, in the numbers of port.Counts, so that a whole restore into a new course
+// gives exactly these. What Moodle never carries (peoples' data that was left out, files it makes anew, enrolments by
+// cohort from another site) is not expected.
+
+/** port.Counts of what the restore will bring; to be asked before the plan is carried out. */
+function moodlectl_restore_expected(moodlectl_restore_job $job) {
+    $plan = $job->controller->get_plan();
+    $course = $plan->setting_exists('overwrite_conf');
+    $parts = moodlectl_restore_parts($job);
+    $banks = moodlectl_restore_expected_questions($job, $parts);
+    $activities = $parts['modules'];
+    if ($banks['new_banks']) {
+        $activities['qbank'] = (isset($activities['qbank']) ? $activities['qbank'] : 0) + $banks['new_banks'];
+    }
+    ksort($activities);
+    $grades = moodlectl_restore_expected_grades($job, $parts);
+    $files = moodlectl_restore_expected_files($job, $parts, $banks['categories']);
+    return [
+        'sections' => moodlectl_restore_expected_sections($job, $parts),
+        'activities' => (object)$activities,
+        'users' => $course ? moodlectl_restore_expected_enrolled($job) : 0,
+        'groups' => moodlectl_restore_expected_groups($job),
+        'grade_items' => $grades['items'],
+        'grades' => $grades['grades'],
+        'questions' => $banks['entries'],
+        'files' => $files['count'],
+        'file_bytes' => $files['bytes'],
+    ];
+}
+
+/** The plan's tasks sorted: {modules, activities [dir => {cmid, module, userinfo}], sections, whole, tasks}. */
+function moodlectl_restore_parts(moodlectl_restore_job $job) {
+    $parts = ['modules' => [], 'activities' => [], 'sections' => [], 'whole' => true, 'tasks' => []];
+    $parts['tasks'] = moodlectl_restore_included_tasks($job);
+    foreach ($parts['tasks'] as $task) {
+        if ($task instanceof restore_activity_task) {
+            $module = $task->get_modulename();
+            $parts['modules'][$module] = 1 + (isset($parts['modules'][$module]) ? $parts['modules'][$module] : 0);
+            $parts['activities'][$task->get_taskbasepath()] = ['cmid' => (int)$task->get_old_moduleid(),
+                'module' => $module, 'userinfo' => (bool)$task->get_setting_value('userinfo')];
+        } else if ($task instanceof restore_section_task) {
+            $parts['sections'][] = $task->get_taskbasepath();
+        }
+    }
+    $plan = $job->controller->get_plan();
+    foreach ($plan->get_tasks() as $task) {
+        if ($task instanceof restore_activity_task && !isset($parts['activities'][$task->get_taskbasepath()])) {
+            $parts['whole'] = false;
+        }
+    }
+    // The gradebook's own part is restored only with everything (restore_gradebook_structure_step).
+    $parts['whole'] = $parts['whole'] && !$plan->is_missing_modules() && $plan->get_setting('activities')->get_value()
+        && $job->info->type === backup::TYPE_1COURSE;
+    return $parts;
+}
+
+/**
+ * Sections: a course has all from 0 to its highest, also those the backup leaves out (restore_rebuild_course_cache);
+ * the sections of subsections come on top. In a course that has sections already only the backup's own count.
+ */
+function moodlectl_restore_expected_sections(moodlectl_restore_job $job, array $parts) {
+    $numbers = [];
+    $delegated = 0;
+    foreach ($parts['sections'] as $directory) {
+        $number = null;
+        $component = '';
+        moodlectl_restore_walk_xml($directory . '/section.xml', function($reader, $depth) use (&$number, &$component) {
+            if ($depth === 1 && $reader->name === 'number') {
+                $number = (int)$reader->readString();
+            } else if ($depth === 1 && $reader->name === 'component') {
+                $component = $reader->readString();
+            }
+        });
+        if ($component !== '' && $component !== '$@NULL@$') {
+            $delegated++;
+        } else if ($number !== null) {
+            $numbers[$number] = true;
+        }
+    }
+    if ($job->mode === 'merge') {
+        return count($numbers) + $delegated;
+    }
+    return ($numbers ? max(array_keys($numbers)) + 1 : 0) + $delegated;
+}
+
+/**
+ * People who will be enrolled (restore_enrolments_structure_step): all of them by the manual method, or by each method
+ * that is there; cohort and meta enrolments do not pass from one site to another.
+ */
+function moodlectl_restore_expected_enrolled(moodlectl_restore_job $job) {
+    $plan = $job->controller->get_plan();
+    if (!$plan->get_setting('users')->get_value()) {
+        return 0;
+    }
+    $manual = (int)$plan->get_setting('enrolments')->get_value() === backup::ENROL_NEVER;
+    $enrolled = [];
+    $method = '';
+    $known = $job->people['ids'];
+    moodlectl_restore_walk_xml($job->base . '/course/enrolments.xml',
+        function($reader, $depth) use ($job, $manual, $known, &$enrolled, &$method) {
+            if ($depth === 3 && $reader->name === 'enrol') {
+                $method = $reader->readString();
+            } else if ($reader->name === 'userid' && $depth === 5) {
+                $id = (int)$reader->readString();
+                $passes = $manual ? enrol_is_enabled('manual')
+                    : enrol_is_enabled($method) && ($job->samesite || !in_array($method, ['cohort', 'meta'], true));
+                if ($passes && isset($known[$id])) {
+                    $enrolled[$id] = true;
+                }
+            }
+        });
+    return count($enrolled);
+}
+
+function moodlectl_restore_expected_groups(moodlectl_restore_job $job) {
+    $plan = $job->controller->get_plan();
+    if ($plan->setting_exists('groups') && !$plan->get_setting('groups')->get_value()) {
+        return 0;
+    }
+    $count = 0;
+    $refs = [];
+    foreach (moodlectl_restore_included_tasks($job) as $task) {
+        $refs = moodlectl_restore_inforef($task->get_taskbasepath(), $refs);
+    }
+    moodlectl_restore_walk_xml($job->base . '/groups.xml', function($reader, $depth) use (&$count, $refs) {
+        if ($depth === 1 && $reader->name === 'group') {
+            $count += isset($refs['group'][(int)$reader->getAttribute('id')]) ? 1 : 0;
+        }
+    });
+    return $count;
+}
+
+/** Grade items and grades with a value: of the activities, and the gradebook's own where it is restored. */
+function moodlectl_restore_expected_grades(moodlectl_restore_job $job, array $parts) {
+    $found = ['items' => 0, 'grades' => 0];
+    foreach ($parts['activities'] as $directory => $activity) {
+        moodlectl_restore_count_grades($job, $directory . '/grades.xml', $activity['userinfo'], $found);
+    }
+    $users = $job->controller->get_plan()->get_setting('users')->get_value();
+    if ($parts['whole'] && is_file($job->base . '/gradebook.xml')) {
+        moodlectl_restore_count_grades($job, $job->base . '/gradebook.xml', $users, $found);
+    } else if ($found['items'] && $job->mode !== 'merge') {
+        // The course total comes into being with the first grade item.
+        $found['items']++;
+    }
+    return $found;
+}
+
+function moodlectl_restore_count_grades(moodlectl_restore_job $job, $path, $users, array &$found) {
+    $known = $job->people['ids'];
+    moodlectl_restore_walk_xml($path, function($reader) use ($users, $known, &$found) {
+        if ($reader->name === 'grade_item') {
+            $found['items']++;
+        } else if ($reader->name === 'grade_grade') {
+            $grade = $users ? moodlectl_restore_record($reader->expand()) : null;
+            if ($grade && isset($known[(int)$grade->userid]) && (isset($grade->finalgrade) || isset($grade->rawgrade))) {
+                $found['grades']++;
+            }
+            return 'next';
+        }
+        return null;
+    });
+}
+
+/**
+ * Question bank entries that come into the course, and the question bank activities that come into being with them:
+ * {entries, new_banks, categories [id => contextid]} (restore_dbops::prechek_precheck_qbanks_by_level, which differs
+ * from 5.0 on, when questions moved out of courses into question bank activities).
+ */
+function moodlectl_restore_expected_questions(moodlectl_restore_job $job, array $parts) {
+    $refs = [];
+    $contexts = [];
+    foreach ($parts['tasks'] as $task) {
+        $refs = moodlectl_restore_inforef($task->get_taskbasepath(), $refs);
+        if ($task instanceof restore_activity_task) {
+            $contexts[moodlectl_restore_old_context($task)] = true;
+        }
+    }
+    $banks = class_exists('core_question\local\bank\question_bank_helper');
+    $result = ['entries' => 0, 'new_banks' => 0, 'categories' => []];
+    $fallback = false;
+    foreach (moodlectl_restore_question_bank($job) as $id => $category) {
+        if (!isset($refs['question_category'][$id])) {
+            continue;
+        }
+        if (!moodlectl_restore_category_stays($job, $category, $contexts, $banks)) {
+            continue;
+        }
+        $result['entries'] += $category['entries'];
+        $result['categories'][$id] = $category['contextid'];
+        if ($category['level'] != CONTEXT_MODULE || !isset($contexts[$category['contextid']])) {
+            $fallback = true;
+        }
+    }
+    $result['new_banks'] = $banks && $fallback ? 1 : 0;
+    return $result;
+}
+
+/** Whether a question category of the backup will lie in the course and not elsewhere on the site. */
+function moodlectl_restore_category_stays(moodlectl_restore_job $job, array $category, array $contexts, $banks) {
+    global $DB;
+    $level = (int)$category['level'];
+    if ($level === CONTEXT_COURSE || isset($contexts[$category['contextid']])) {
+        return true;
+    }
+    if ($banks) {
+        // 5.0 and later: everything comes into the course, except what a bank still there already has.
+        $there = $level === CONTEXT_MODULE ? context::instance_by_id($category['contextid'], IGNORE_MISSING) : false;
+        return !$there || !has_capability('mod/qbank:view', $there, $job->userid);
+    }
+    if ($level === CONTEXT_SYSTEM) {
+        return !has_capability('moodle/question:managecategory', context_system::instance(), $job->userid);
+    }
+    if ($level === CONTEXT_COURSECAT) {
+        $ids = $job->context->get_parent_context_ids(true);
+        list($in, $values) = $DB->get_in_or_equal($ids);
+        return !$DB->record_exists_select('question_categories', "stamp = ? AND contextid $in",
+            array_merge([$category['stamp']], $values));
+    }
+    return true;
+}
+
+/** The context id an activity had on the site of the backup (first element of <module>.xml). */
+function moodlectl_restore_old_context($task) {
+    $head = (string)@file_get_contents($task->get_taskbasepath() . '/' . $task->get_modulename() . '.xml', false, null, 0, 2048);
+    return preg_match('/<activity [^>]*contextid="([0-9]+)"/', $head, $m) ? (int)$m[1] : 0;
+}
+
+/** Areas of core's activities that belong to people: restored only with their data. */
+function moodlectl_restore_personal_area($file) {
+    $areas = ['mod_forum' => 'post attachment', 'mod_glossary' => 'entry attachment', 'mod_data' => 'content',
+        'mod_wiki' => 'attachments', 'mod_lesson' => 'essay_responses essay_answers', 'mod_assignment' => 'submission response',
+        'mod_workshop' => 'submission_content submission_attachment overallfeedback_content overallfeedback_attachment'];
+    $component = $file->component;
+    return strpos($component, 'assignsubmission_') === 0 || strpos($component, 'assignfeedback_') === 0
+        || (strpos($component, 'question') === 0 && strpos($file->filearea, 'response_') === 0)
+        || (isset($areas[$component]) && in_array($file->filearea, explode(' ', $areas[$component]), true));
+}
+
+/** Files that will lie in the course and below (restore_load_included_files and the steps that use them). */
+function moodlectl_restore_expected_files(moodlectl_restore_job $job, array $parts, array $categories) {
+    $refs = [];
+    $withpeople = [];
+    foreach ($parts['tasks'] as $task) {
+        $own = moodlectl_restore_inforef($task->get_taskbasepath());
+        $people = !($task instanceof restore_activity_task) || $task->get_setting_value('userinfo');
+        foreach (isset($own['file']) ? array_keys($own['file']) : [] as $id) {
+            $refs[$id] = true;
+            $withpeople[$id] = !empty($withpeople[$id]) || $people;
+        }
+    }
+    $contexts = [];
+    foreach ($parts['tasks'] as $task) {
+        if ($task instanceof restore_activity_task) {
+            $contexts[moodlectl_restore_old_context($task)] = (bool)$task->get_setting_value('userinfo');
+        }
+    }
+    $found = ['count' => 0, 'bytes' => 0];
+    $questions = array_flip($categories);
+    moodlectl_restore_records($job->base . '/files.xml', 'file',
+        function($file) use ($job, $refs, $withpeople, $contexts, $questions, &$found) {
+            if ($file->filename === '.' || $file->component === 'user' || isset($job->lost[$file->contenthash])) {
+                return;
+            }
+            $id = (int)$file->id;
+            $in = isset($refs[$id]) && moodlectl_restore_file_wanted($job, $file)
+                && ($withpeople[$id] || !moodlectl_restore_personal_area($file));
+            if ($in || moodlectl_restore_file_of_component($job, $file, $contexts, $questions)) {
+                $found['count']++;
+                $found['bytes'] += (int)$file->filesize;
+            }
+        });
+    return $found;
+}
+
+/** Whether an annotated file's step takes place, and makes a file that is counted. */
+function moodlectl_restore_file_wanted(moodlectl_restore_job $job, $file) {
+    $plan = $job->controller->get_plan();
+    $on = function($name) use ($plan) {
+        return !$plan->setting_exists($name) || $plan->get_setting($name)->get_value();
+    };
+    // Made anew from the submission, and not counted in courses either.
+    if ($file->component === 'assignfeedback_editpdf') {
+        return in_array($file->filearea, ['download', 'stamps', 'systemstamps'], true);
+    }
+    if ($file->component === 'course' && in_array($file->filearea, ['summary', 'overviewfiles'], true)) {
+        return $job->mode === 'new' || ($plan->setting_exists('overwrite_conf') && $plan->get_setting('overwrite_conf')->get_value());
+    }
+    $settings = ['course/legacy' => 'legacyfiles', 'contentbank/public' => 'contentbankcontent',
+        'calendar/event_description' => 'calendarevents'];
+    $key = $file->component . '/' . $file->filearea;
+    $elsewhere = ['group', 'grouping', 'grade', 'badges', 'question'];
+    if (in_array($file->component, $elsewhere, true) || strpos($file->component, 'qtype') === 0) {
+        return strpos($file->filearea, 'response_') === 0;
+    }
+    return isset($settings[$key]) ? $on($settings[$key]) : true;
+}
+
+/** Files that go by their component: groups, badges, grades, questions. */
+function moodlectl_restore_file_of_component(moodlectl_restore_job $job, $file, array $contexts, array $questions) {
+    $plan = $job->controller->get_plan();
+    $on = function($name) use ($plan) {
+        return $plan->setting_exists($name) && $plan->get_setting($name)->get_value();
+    };
+    $context = (int)$file->contextid;
+    switch ($file->component) {
+        case 'group':
+        case 'grouping':
+            return $on('groups');
+        case 'badges':
+            return $on('badges') && $on('activities');
+        case 'grade':
+            return !empty($contexts[$context]) && ($file->filearea !== 'historyfeedback' || $on('grade_histories'));
+    }
+    $question = $file->component === 'question' || strpos($file->component, 'qtype') === 0;
+    return $question && strpos($file->filearea, 'response_') !== 0 && isset($questions[$context]);
+}
