@@ -1,0 +1,221 @@
+"""A real Moodle, asked by web service where it can answer, by PHP on its host where it must.
+
+Courses and stored files are looked up by web service when there is a token; what only the host knows, and every deed,
+goes through the runner. Where both could answer and the web service may not (a function is missing from the service,
+downloads are off), the host is asked instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from moodlectl.errors import AccessError, MoodlectlError, Unreachable
+from moodlectl.site.port import (
+    AREAS,
+    Area,
+    AutomatedRun,
+    BackupFile,
+    BackupListing,
+    BackupMade,
+    BackupRequest,
+    Category,
+    Check,
+    Counts,
+    Course,
+    CourseRef,
+    OnProgress,
+    Restored,
+    RestorePlan,
+    RestoreRequest,
+    Section,
+    Setting,
+    SiteInfo,
+    no_progress,
+)
+
+if TYPE_CHECKING:
+    from moodlectl.config import SiteConfig
+    from moodlectl.site.runner import Runner
+    from moodlectl.site.webservice import WebService
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class LiveSite:
+    """One configured Moodle; answers the ``Site`` port. At least one of web service and runner is there."""
+
+    def __init__(self, config: SiteConfig, webservice: WebService | None, runner: Runner | None) -> None:
+        self.name = config.name
+        self._config = config
+        self._webservice = webservice
+        self._runner = runner
+
+    # --- who answers ------------------------------------------------------------------------------------------------
+
+    def _either(self, web: Callable[[WebService], T], host: Callable[[Runner], T]) -> T:
+        """By web service, or on the host where there is no token or the service does not allow the question."""
+        if self._webservice is None:
+            return host(self._host("this"))
+        try:
+            return web(self._webservice)
+        except AccessError as refused:
+            if self._runner is None:
+                raise
+            _log.debug("asked on the host instead: %s", refused.message)
+            return host(self._runner)
+
+    def _host(self, what: str) -> Runner:
+        if self._runner is None:
+            raise AccessError(
+                f"The site '{self.name}' has no shell, and {what} cannot be done by web service.",
+                f"Say how its host is reached: moodlectl site add {self.name} --replace --url {self._config.url} "
+                "--via ssh:HOST --via user:www-data --moodle-dir DIR",
+                code="noshell",
+            )
+        return self._runner
+
+    def _acting(self, as_user: str | None) -> str | None:
+        return as_user or self._config.acting
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def info(self) -> SiteInfo:
+        """The site's name, address, release and, with a shell, its identifier hash. Reads only."""
+        from moodlectl.site.live import courses, shell_courses
+
+        if self._runner is not None:
+            return shell_courses.info(self._runner)
+        assert self._webservice is not None
+        return courses.info(self._webservice)
+
+    def check(self) -> Sequence[Check]:
+        """Everything a backup or restore will need, looked at and judged. Reads only."""
+        from moodlectl.site.live import doctor
+
+        return doctor.check(self._config, self._webservice, self._runner)
+
+    def categories(self) -> Sequence[Category]:
+        """All categories that may be seen. Reads only."""
+        from moodlectl.site.live import courses, shell_courses
+
+        return self._either(courses.categories, shell_courses.categories)
+
+    def courses(self, *, category_id: int | None = None, search: str | None = None) -> Sequence[Course]:
+        """The courses of a category and below it, those a search finds, or all. Reads only."""
+        from moodlectl.site.live import courses, shell_courses
+
+        return self._either(
+            lambda ws: courses.courses(ws, category_id=category_id, search=search),
+            lambda host: shell_courses.courses(host, category_id=category_id, search=search),
+        )
+
+    def course(self, ref: CourseRef) -> Course:
+        """The one course so named. Raises NotFound. Reads only."""
+        from moodlectl.site.live import courses, shell_courses
+
+        return self._either(lambda ws: courses.course(ws, ref), lambda host: shell_courses.course(host, ref))
+
+    def contents(self, course_id: int) -> Sequence[Section]:
+        """Sections and activities, asked on the host where there is one: it names also what is hidden. Reads only."""
+        from moodlectl.site.live import courses, shell_courses
+
+        if self._runner is not None:
+            return shell_courses.contents(self._runner, course_id)
+        return self._either(
+            lambda ws: courses.contents(ws, course_id), lambda host: shell_courses.contents(host, course_id)
+        )
+
+    def counts(self, course_id: int) -> Counts:
+        """What the course holds now. Needs a shell. Reads only."""
+        from moodlectl.site.live import shell_courses
+
+        return shell_courses.counts(self._host("counting what a course holds"), course_id)
+
+    # --- backups ----------------------------------------------------------------------------------------------------
+
+    def backup_settings(self, course_id: int | None, *, as_user: str | None = None) -> Sequence[Setting]:
+        """Every setting a backup offers here. Needs a shell. Reads only."""
+        from moodlectl.site.live import backup
+
+        host = self._host("asking for the settings of a backup")
+        return backup.settings(host, course_id, acting=self._acting(as_user))
+
+    def backup(self, request: BackupRequest, on_progress: OnProgress = no_progress) -> BackupMade:
+        """Make one backup, in a PHP process of its own. Needs a shell. Writes to the site."""
+        from moodlectl.site.live import backup
+
+        host = self._host("making a backup")
+        return backup.make(host, request, acting=self._acting(request.as_user), on_progress=on_progress)
+
+    def backups(
+        self, course_id: int, areas: Sequence[Area] = AREAS, *, owner: str | None = None
+    ) -> BackupListing:
+        """The backups in those areas; over the shell also the external folder and other people's areas. Reads only."""
+        from moodlectl.site.live import backups, storedfiles
+
+        if self._runner is not None:
+            return backups.listing(self._runner, course_id, areas, owner=owner)
+        assert self._webservice is not None
+        return storedfiles.backups(self._webservice, course_id, areas, owner=owner)
+
+    def download(
+        self, file: BackupFile, destination: Path, on_progress: OnProgress = no_progress
+    ) -> BackupFile:
+        """Bring a backup down over HTTP where that is allowed, else over the shell. Reads only."""
+        from moodlectl.site.live import backups, storedfiles
+
+        if self._webservice is not None and (file.url or file.locator.get("url")):
+            try:
+                return storedfiles.download(self._webservice, file, destination, on_progress)
+            except (AccessError, Unreachable) as trouble:
+                if self._runner is None:
+                    raise
+                _log.debug("fetched over the shell instead: %s", trouble.message)
+        return backups.download(self._host("bringing this backup down"), file, destination, on_progress)
+
+    def delete_backup(self, file: BackupFile) -> None:
+        """Delete one stored backup and see that it is gone. Needs a shell. Writes to the site."""
+        from moodlectl.site.live import backups
+
+        backups.delete(self._host("deleting a backup"), file)
+
+    def manifest_xml(self, file: BackupFile) -> bytes:
+        """The backup's ``moodle_backup.xml``, read where it lies. Needs a shell. Reads only."""
+        from moodlectl.site.live import backups
+
+        return backups.manifest_xml(self._host("reading a backup where it lies"), file)
+
+    # --- restores ---------------------------------------------------------------------------------------------------
+
+    def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
+        """What that restore would do. Needs a shell. Leaves nothing behind."""
+        from moodlectl.site.live import restore
+
+        host = self._host("planning a restore")
+        return restore.plan(host, request, acting=self._acting(request.as_user), on_progress=on_progress)
+
+    def restore(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> Restored:
+        """Restore, in a PHP process of its own. Needs a shell. Writes to the site."""
+        from moodlectl.site.live import restore
+
+        host = self._host("restoring")
+        return restore.run(host, request, acting=self._acting(request.as_user), on_progress=on_progress)
+
+    def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
+        """Run the automated backups that are due. Needs a shell. Writes to the site."""
+        from moodlectl.site.live import automated
+
+        return automated.run(self._host("running the automated backups"), on_progress=on_progress)
+
+    def close(self) -> None:
+        """End PHP sessions and shared connections; what fails at that is nobody's trouble any more."""
+        for one in (self._runner, self._webservice):
+            if one is not None:
+                try:
+                    one.close()
+                except MoodlectlError as error:
+                    _log.debug("closing: %s", error.message)
