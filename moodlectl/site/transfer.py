@@ -27,6 +27,7 @@ from moodlectl.site.patience import passes
 from moodlectl.site.port import OnProgress, Progress, no_progress
 from moodlectl.site.replies import Asked, Reply, blot, error_of
 from moodlectl.site.room import check_room, only_one, room_told
+from moodlectl.site.writeback import Writeback
 
 if TYPE_CHECKING:
     from moodlectl.site.webservice import WebService
@@ -134,6 +135,7 @@ class _Transfer:
         self.state = destination.with_name(destination.name + ".part.json")
         self.origin = self._remembered()
         self.part = PartFile(destination, resume=self.origin is not None)
+        self.writeback = Writeback(self.part.path)
         self.resumed_from = self.part.offset
         self.pieced = self.part.offset > 0
         self.restarts = 0
@@ -142,7 +144,8 @@ class _Transfer:
     def run(self) -> Downloaded:
         with self.part:
             try:
-                self._all()
+                with self.writeback:
+                    self._all()
                 sha1 = self.part.finish(size=self._size(), sha1=self._sha1())
             finally:
                 self.part.close()
@@ -234,6 +237,7 @@ class _Transfer:
             if not self.part.offset and not piece.startswith(ARCHIVES):
                 raise self._said(response, piece)
             self.part.write(piece)
+            self.writeback.reached(self.part.offset)
             if size is not None and self.part.offset > size:
                 raise self._failed(f"has more than the {size} bytes it was said to have", "changed")
             self._tell()
