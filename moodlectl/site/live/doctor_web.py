@@ -115,8 +115,7 @@ def _anonymous(config: SiteConfig) -> WebService:
 
 def _services_on(asker: WebService) -> bool | None:
     """Whether web services are on though REST says nothing: ``appsitecheck`` of login/token.php (3.10)."""
-    from moodlectl.site.replies import Asked, read_reply
-    from moodlectl.site.webservice import reply_of
+    from moodlectl.site.replies import Asked, read_reply, reply_of
 
     asked = Asked("whether web services are on", f"{asker.url}/login/token.php")
     try:
@@ -162,7 +161,13 @@ def judge(config: SiteConfig, found: WebProbe, now: datetime) -> list[Finding]:
     if found.token_problem is not None:  # cannot be: somebody without a token was let in
         lines.append(failed("token", found.token_problem))
     info = found.info or {}
-    return [*lines, _same_address(config, info), _functions(info), _downloads(info), _uploads(info)]
+    return [
+        *lines,
+        _same_address(config, info),
+        _functions(config, info),
+        _downloads(config, info),
+        _uploads(info),
+    ]
 
 
 def _without_token(config: SiteConfig, found: WebProbe, now: datetime) -> list[Finding]:
@@ -251,27 +256,34 @@ def missing_functions(info: Mapping[str, Any]) -> list[str]:
     return [name for name in FUNCTIONS if name not in there]
 
 
-def _functions(info: Mapping[str, Any]) -> Finding:
+def _functions(config: SiteConfig, info: Mapping[str, Any]) -> Finding:
     missing: Sequence[str] = missing_functions(info)
     if missing:
-        return error(
+        return _lacking(
+            config,
             "functions",
             f"the service lacks {count(len(missing), 'function')}: {', '.join(missing)}",
             "Add them: Site administration > Server > Web services > External services > Functions > Add "
             f"functions. To paste: {','.join(missing)}",
-            status=3,
         )
     return ok("functions", f"all {len(FUNCTIONS)} that are needed")
 
 
-def _downloads(info: Mapping[str, Any]) -> Finding:
+def _lacking(config: SiteConfig, name: str, message: str, hint: str) -> Finding:
+    """What a token cannot do, the shell does where there is one (unless it is Moodle's own scripts only)."""
+    if config.has_shell and config.engine == "runner":
+        return warning(name, f"{message}; the shell is used instead", hint)
+    return error(name, message, hint, status=3)
+
+
+def _downloads(config: SiteConfig, info: Mapping[str, Any]) -> Finding:
     if not info.get("downloadfiles"):
-        return error(
+        return _lacking(
+            config,
             "downloads",
             "the service does not allow downloads",
             "Tick 'Can download files' of the service: Site administration > Server > Web services > "
             "External services > Edit > Show more.",
-            status=3,
         )
     return ok("downloads", "allowed (the user also needs moodle/backup:downloadfile)")
 
