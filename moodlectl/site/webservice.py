@@ -181,6 +181,8 @@ class WebService:
         trouble."""
         with network_trouble(asked):
             return self.session.post(asked.url, data=body, allow_redirects=False,
+                                     # said with each request: REQUESTS_CA_BUNDLE would overrule the session's
+                                     verify=self.session.verify,
                                      **{"timeout": self.timeout, **options})  # fmt: skip
 
     def _post(self, asked: Asked, body: dict[str, str], token_name: str, timeout: Timeout | None) -> Any:

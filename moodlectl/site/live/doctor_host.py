@@ -29,7 +29,8 @@ class HostProbe:
 
     ``hops`` are the hops tried, outermost first, each with the error it ended with; the hops behind a broken
     one were not tried. ``php`` is what ``probe.php`` printed, ``hello`` the runner's greeting, ``state`` the
-    answer of ``site_state``; each may be the error instead, or None where it was not tried.
+    answer of ``site_state``; each may be the error instead, or None where it was not tried. For the engine
+    ``admin-cli``: Moodle's scripts tried, and whether the person may write to ``exchange_dir``.
     """
 
     hops: Sequence[tuple[str, MoodlectlError | None]] = ()
@@ -37,6 +38,7 @@ class HostProbe:
     hello: Mapping[str, Any] | MoodlectlError | None = None
     state: Mapping[str, Any] | MoodlectlError | None = None
     scripts: Mapping[str, MoodlectlError | None] = field(default_factory=dict)
+    exchange: MoodlectlError | bool | None = None
 
 
 # --- asking -------------------------------------------------------------------------------------------------
@@ -57,7 +59,8 @@ def probe(config: SiteConfig, runner: Runner | None) -> HostProbe:
         scripts = {
             name: _tried(config, None, [config.php, _script(config, name), "--help"]) for name in SCRIPTS
         }
-        return HostProbe(_forgiven(hops, any(each is None for each in scripts.values())), scripts=scripts)
+        passed = any(each is None for each in scripts.values())
+        return HostProbe(_forgiven(hops, passed), scripts=scripts, exchange=_exchange(config))
     php = _php(config)
     if isinstance(php, MoodlectlError) and broken is not None:
         return HostProbe(hops)
@@ -137,6 +140,17 @@ def _explained(config: SiteConfig, end: int | None, status: int, text: str) -> M
     return explain(End(where, config.php, status, lines))
 
 
+def _exchange(config: SiteConfig) -> MoodlectlError | bool | None:
+    """Whether the user before the last user hop, who carries the files, may write to exchange_dir."""
+    if config.exchange_dir is None:
+        return None
+    end = len(config.via) - (1 if config.via and config.via[-1].startswith("user:") else 0)
+    try:
+        return _run(config, end, ["test", "-d", config.exchange_dir, "-a", "-w", config.exchange_dir])[0] == 0
+    except MoodlectlError as problem:
+        return problem
+
+
 def _script(config: SiteConfig, name: str) -> str:
     root = (config.moodle_dir or ".").rstrip("/")
     root = posixpath.dirname(root) if posixpath.basename(root) == "public" else root
@@ -158,7 +172,7 @@ def judge(config: SiteConfig, found: HostProbe, siteurl: str | None = None) -> l
     if any(problem is not None for _, problem in found.hops):
         return [*lines, *_unseen("a hop before it is broken")]
     if config.engine == "admin-cli":
-        return [*lines, *_scripts(found)]
+        return [*lines, *_scripts(found), *_exchanged(config, found)]
     php = found.php
     if isinstance(php, MoodlectlError) or php is None:
         line = failed("PHP", php) if php else skipped("PHP", "nobody asked")
@@ -203,6 +217,17 @@ def _scripts(found: HostProbe) -> list[Finding]:
         failed(f"admin/cli/{name}", problem) if problem else ok(f"admin/cli/{name}", "may be run")
         for name, problem in found.scripts.items()
     ]
+
+
+def _exchanged(config: SiteConfig, found: HostProbe) -> list[Finding]:
+    if found.exchange is None:
+        return []
+    if isinstance(found.exchange, MoodlectlError):
+        return [failed("exchange_dir", found.exchange)]
+    if not found.exchange:
+        hint = "Make a folder there that both you and the web server's user may write to."
+        return [error("exchange_dir", f"you may not write to {config.exchange_dir}", hint, status=3)]
+    return [ok("exchange_dir", f"{config.exchange_dir} can be written to")]
 
 
 def _version(php: Mapping[str, Any]) -> Finding:

@@ -175,8 +175,8 @@ def _without_token(config: SiteConfig, found: WebProbe, now: datetime) -> list[F
     stage = _stage(found.problem, found) if found.problem else "token"
     lines = [_good(config, each, found, now) for each in STAGES[: min(STAGES.index(stage), 3)]]
     if found.problem is not None and stage in STAGES[:3]:
-        say = warning if config.has_shell else error
-        lines.append(say(stage, found.problem.message, found.problem.hint))
+        broken = failed(stage, found.problem)
+        lines.append(warning(stage, broken.message, broken.hint) if config.has_shell else broken)
     if config.has_shell:
         return [*lines, ok("token", "none, and none needed: everything goes over the shell")]
     hint = f"Give it one: moodlectl site add {config.name} --replace --url {config.url} --token-stdin"

@@ -32,9 +32,9 @@ def error(name: str, message: str, hint: str | None = None, *, status: int = 1) 
 
 def failed(name: str, problem: MoodlectlError) -> Finding:
     """What an error of ours says about one line; its last evidence is shown where there is any."""
-    lines = problem.details.get("last_lines") or []
-    said = f" (it said: {lines[-1]})" if lines else ""
-    status = problem.exit_status if problem.exit_status in (3, 6) else 1
+    lines = [str(line) for line in problem.details.get("last_lines") or []]
+    said = f" (it said: {'; '.join(lines if len(lines) <= 3 else lines[-1:])})" if lines else ""
+    status = {3: 3, 4: 3, 6: 6}.get(problem.exit_status, 1)  # what is not found is a wrong setting here
     return error(name, f"{problem.message}{said}", problem.hint, status=status)
 
 

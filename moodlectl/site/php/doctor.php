@@ -8,7 +8,8 @@
  * Answers {part: value}, or {part: {problem: text}} where a part could not be found out.
  */
 function moodlectl_call_site_state(array $params, moodlectl_io $io) {
-    $parts = ['environment', 'upgrade', 'space', 'cron', 'tasks', 'automated', 'settings', 'capabilities', 'webservices'];
+    $parts = ['environment', 'upgrade', 'space', 'cron', 'tasks', 'automated', 'settings', 'capabilities',
+        'webservices'];
     $answer = ['now' => time()];
     foreach ($parts as $part) {
         $function = 'moodlectl_doctor_' . $part;
