@@ -138,8 +138,8 @@ class Session:
                 else:
                     self._event(frame, on_progress)
         except _Reported as reported:
-            # The host waits for the next request, unless it never took all of an upload.
-            self.broken = source is not None
+            # The host waits for the next request, unless PHP has ended or never took all of an upload.
+            self.broken = reported.ending or source is not None
             raise reported.error from None
         self.broken = False
         self.answered += 1
@@ -199,7 +199,8 @@ class Session:
             case "begun":
                 self.begun = True
             case "error":
-                raise _Reported(trouble.translate(event, _placed(event.get("details"))))
+                error = trouble.translate(event, _placed(event.get("details")))
+                raise _Reported(error, ending=bool(event.get("ending")))
             case other:
                 log.debug("unknown event %r", other)
 
@@ -302,9 +303,10 @@ class Session:
 class _Reported(Exception):
     """The host has answered with an error."""
 
-    def __init__(self, error: MoodlectlError) -> None:
+    def __init__(self, error: MoodlectlError, *, ending: bool) -> None:
         super().__init__(error.message)
         self.error = error
+        self.ending = ending
 
 
 def _progress(event: Mapping[str, Any]) -> Progress:

@@ -30,6 +30,8 @@ final class moodlectl_io {
     public $acting = null;
     /** @var bool whether the client waits for an answer right now */
     public $waiting = true;
+    /** @var bool whether PHP is about to end, so that the client need not ask again */
+    public $ending = false;
     /** @var string the last output of Moodle, kept as evidence for an unexpected end */
     public $tail = '';
 
@@ -50,7 +52,11 @@ final class moodlectl_io {
         $this->in = $in;
         $this->out = $out;
         stream_set_blocking($in, true);
-        stream_set_chunk_size($in, 1 << 18);
+        // PHP's own read buffer would make fread wait for the rest of what was asked for, though some is there. The
+        // loader has filled it, so what it holds is taken first.
+        $unread = stream_get_meta_data($in)['unread_bytes'];
+        $this->buffer = $unread > 0 ? fread($in, $unread) : '';
+        stream_set_read_buffer($in, 0);
         // Before PHP 7.4 a write is cut into pieces of this size.
         stream_set_chunk_size($out, 1 << 20);
     }
@@ -166,7 +172,7 @@ final class moodlectl_io {
     public function error($class, $code, $message, $hint = '', array $details = []) {
         $this->waiting = false;
         return $this->event(['event' => 'error', 'class' => $class, 'code' => $code, 'message' => $message,
-            'hint' => $hint, 'details' => (object)$details]);
+            'hint' => $hint, 'details' => (object)$details, 'ending' => $this->ending]);
     }
 
     /** An output buffer's callback: what Moodle and its plugins print becomes log events. */
@@ -187,10 +193,10 @@ final class moodlectl_io {
 
     private function header() {
         while (($end = strpos($this->buffer, "\n")) === false) {
-            if (strlen($this->buffer) > 64) {
+            if (strlen($this->buffer) > 32) {
                 throw new moodlectl_error('failed', 'protocol', 'The client sent something that is not a frame.');
             }
-            $this->fill(64);
+            $this->fill(8192);
         }
         $line = substr($this->buffer, 0, $end);
         $this->buffer = (string)substr($this->buffer, $end + 1);
@@ -215,7 +221,7 @@ final class moodlectl_io {
     }
 
     private function fill($wanted) {
-        $bytes = @fread($this->in, min(max($wanted, 64), 1 << 20));
+        $bytes = @fread($this->in, min(max($wanted, 8192), 1 << 18));
         if ($bytes === false || $bytes === '') {
             $this->lost();
         }
@@ -511,6 +517,7 @@ $moodlectl_io->set_marker($moodlectl_first['marker']);
 $moodlectl_reserve = str_repeat(' ', 65536);
 register_shutdown_function(function () use ($moodlectl_io) {
     $GLOBALS['moodlectl_reserve'] = null; // Room for the report when memory ran out.
+    $moodlectl_io->ending = true;
     if ($moodlectl_io->waiting) {
         while (ob_get_level() > 0 && @ob_end_flush()) {
             continue;
