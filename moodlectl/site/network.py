@@ -12,6 +12,8 @@ import requests
 from moodlectl.errors import ConfigError, MoodlectlError, OutcomeUnknown, Unreachable
 from moodlectl.site.replies import Asked
 
+_NO_BUNDLE = "TLS CA certificate bundle"  # requests says so in a bare OSError
+
 
 @contextmanager
 def network_trouble(asked: Asked) -> Iterator[None]:
@@ -19,6 +21,10 @@ def network_trouble(asked: Asked) -> Iterator[None]:
     try:
         yield
     except requests.RequestException as problem:
+        raise network_error(problem, asked) from problem
+    except OSError as problem:
+        if _NO_BUNDLE not in str(problem):
+            raise
         raise network_error(problem, asked) from problem
 
 
@@ -58,7 +64,7 @@ def _before_sending(
     """The troubles that arise before anything of the request has left this machine."""
     if isinstance(problem, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         yield f"{host or 'The address'} is no valid web address.", "Check the site's address.", "address"
-    if isinstance(problem, OSError) and "TLS CA certificate bundle" in str(problem):
+    if isinstance(problem, OSError) and _NO_BUNDLE in str(problem):
         yield f"{problem}.", "Check ca_bundle of the site.", "address"
     if isinstance(problem, requests.exceptions.ProxyError):
         yield (f"The proxy on the way to {host} does not let the request through.",
