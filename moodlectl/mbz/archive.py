@@ -146,7 +146,7 @@ class Archive:
 
     def _zip(self, file: BinaryIO) -> Iterator[Member]:
         archive = ZipFile(file, self.size, self.limits)
-        if not archive.count:
+        if not archive.length:
             raise _empty_archive()
         if archive.shift:
             self.remarks.append(f"{archive.shift} bytes that belong to nothing come before the zip.")

@@ -13,11 +13,11 @@ from moodlectl.errors import Refused
 from moodlectl.mbz.archive import INDEX, MANIFEST, Archive, Member, ProgressBytes, open_backup
 from moodlectl.mbz.archiveindex import ArchiveIndex
 from moodlectl.mbz.foreign import ForeignReader
-from moodlectl.mbz.information import Information, read_information
+from moodlectl.mbz.information import Information, nest, read_information
 from moodlectl.mbz.sniff import sniff
 from moodlectl.mbz.tally import POOL
 from moodlectl.mbz.text import printable
-from moodlectl.mbz.xmlstream import XmlReader, records
+from moodlectl.mbz.xmlstream import RecordReader, XmlReader
 
 LOG = "moodle_backup.log"
 _LAYOUT = re.compile(
@@ -87,7 +87,7 @@ def verify(path: Path, progress: ProgressBytes | None = None) -> VerifyReport:
     except Refused as refused:
         if refused.code == "unreadable":
             raise
-        check.add(refused.code, refused.message)
+        check.stopped(refused)
     digest = sha1.hexdigest() if whole else _sha1(path)
     return VerifyReport(path, not check.problems, check.listed(), check.files, check.size, digest)
 
@@ -140,6 +140,10 @@ class _Check:
         else:
             self._more += 1
 
+    def stopped(self, refused: Refused) -> None:
+        """Notes, before all else, why reading could not go on."""
+        self.problems.insert(0, Problem(refused.code, printable(refused.message)))
+
     def listed(self) -> tuple[Problem, ...]:
         """The problems, the last one saying how many more there are."""
         more = [Problem("more", f"... and {self._more} more problems.")] if self._more else []
@@ -152,7 +156,7 @@ class _Check:
         elif name == MANIFEST:
             self._information = read_information(member)
         elif name == "files.xml":
-            member.parse(records(name, 2, frozenset({"file"}), _FILE_FIELDS, self._file))
+            member.parse(RecordReader(name, 2, frozenset({"file"}), _FILE_FIELDS, self._file))
         elif name == INDEX:
             self._index = ArchiveIndex(member)
         elif self._foreign.see(member):
@@ -216,6 +220,10 @@ class _Check:
 
     def _manifest(self, archive: Archive, information: Information) -> None:
         """Everything the manifest names is there, and no item that it does not name."""
+        try:
+            nest(information, {})
+        except Refused as refused:
+            self.add(refused.code, refused.message, MANIFEST)
         expected = ["files.xml"]
         if information.root_settings().get("users"):
             expected.append("users.xml")

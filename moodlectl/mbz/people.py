@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from moodlectl.mbz.archive import open_backup
+from moodlectl.mbz.archive import Member, open_backup
 from moodlectl.mbz.names import refuse
-from moodlectl.mbz.xmlstream import records
+from moodlectl.mbz.xmlstream import RecordReader
 
 USERS = "users.xml"
 _FIELDS = frozenset(
@@ -55,15 +55,22 @@ def read_users(path: Path) -> Iterator[UserRecord]:
         for member in archive.members():
             if member.name != USERS:
                 continue
-            batch: list[UserRecord] = []
-            reader = records(
-                USERS, 2, frozenset({"user"}), _FIELDS, lambda _, record: batch.append(_user(record))
-            )
-            for chunk in member.chunks():
-                reader.feed(chunk)
-                yield from batch
-                batch.clear()
-            reader.close()
+            yield from _people(member)
+
+
+def _people(member: Member) -> Iterator[UserRecord]:
+    batch: list[UserRecord] = []
+
+    def keep(_: str, record: Mapping[str, str]) -> None:
+        batch.append(_user(record))
+
+    reader = RecordReader(USERS, 2, frozenset({"user"}), _FIELDS, keep)
+    for chunk in member.chunks():
+        reader.feed(chunk)
+        yield from batch
+        batch.clear()
+    reader.close()
+    yield from batch
 
 
 def _user(record: Mapping[str, str]) -> UserRecord:

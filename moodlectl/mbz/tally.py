@@ -10,7 +10,7 @@ from moodlectl.mbz.archive import Member
 from moodlectl.mbz.limits import LIMITS, Limits
 from moodlectl.mbz.manifest import ArchiveCounts, FileCounts, Plugins
 from moodlectl.mbz.needs import Needs
-from moodlectl.mbz.xmlstream import NULL, XmlReader, records
+from moodlectl.mbz.xmlstream import NULL, RecordReader, XmlReader
 
 POOL = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{40})")
 _BLOCK = re.compile(r"(?:course|activities/[^/]+)/blocks/([a-z][a-z0-9_]*)_[0-9]+/block\.xml")
@@ -19,6 +19,36 @@ _ACTIVITY = re.compile(r"activities/([a-z][a-z0-9_]*)_([0-9]{1,18})/([a-z0-9_]+)
 _PLUGIN = re.compile(r"[a-z][a-z0-9_]{0,99}")
 # CONTEXT_MODULE, lib/accesslib.php.
 _MODULE_LEVEL = "70"
+# Core modules that take no questions from a bank: theirs are the largest files, and need no parsing.
+_WITHOUT_QUESTIONS = frozenset(
+    {
+        *(
+            "assign",
+            "bigbluebuttonbn",
+            "book",
+            "chat",
+            "choice",
+            "data",
+            "feedback",
+            "folder",
+            "forum",
+            "glossary",
+        ),
+        *(
+            "h5pactivity",
+            "imscp",
+            "label",
+            "lesson",
+            "lti",
+            "page",
+            "qbank",
+            "resource",
+            "scorm",
+            "subsection",
+        ),
+        *("survey", "url", "wiki", "workshop"),
+    }
+)
 
 
 @dataclass
@@ -45,7 +75,7 @@ class Tally:
         if reader := self._reader(member.name):
             member.parse(reader)
         elif (activity := _ACTIVITY.fullmatch(member.name)) and activity[1] == activity[3]:
-            self._activity(member, int(activity[2]))
+            self._activity(member, activity[1], int(activity[2]))
 
     def counts(self, sections: int, activities: Mapping[str, int]) -> ArchiveCounts:
         """What was counted, with what the manifest names."""
@@ -85,20 +115,18 @@ class Tally:
             return self.needs.module(name, int(activity[2]))
         return None
 
-    def _activity(self, member: Member, cmid: int) -> None:
-        reader = self.needs.activity(member.name, cmid)
+    def _activity(self, member: Member, module: str, cmid: int) -> None:
+        reader = None if module in _WITHOUT_QUESTIONS else self.needs.activity(member.name, cmid)
         links = self.needs.links(f"cmid:{cmid}")
         for chunk in member.chunks():
-            reader.feed(chunk)
             links(chunk)
-        reader.close()
+            if reader:
+                reader.feed(chunk)
+        if reader:
+            reader.close()
 
     def _users(self, name: str) -> XmlReader:
-        def start(depth: int, tag: str, _: dict[str, str]) -> None:
-            if depth == 2 and tag == "user":
-                self._add("user")
-
-        return XmlReader(name, start, limits=self.limits)
+        return self._counted(name, "user")
 
     def _files(self, name: str) -> XmlReader:
         def file(_: str, record: Mapping[str, str]) -> None:
@@ -106,7 +134,7 @@ class Tally:
                 self._add("file")
                 self._add("file_bytes", _size(record.get("filesize")))
 
-        return records(name, 2, frozenset({"file"}), frozenset({"filename", "filesize"}), file)
+        return RecordReader(name, 2, frozenset({"file"}), frozenset({"filename", "filesize"}), file)
 
     def _groups(self, name: str) -> XmlReader:
         def start(depth: int, tag: str, attributes: dict[str, str]) -> None:
@@ -117,11 +145,10 @@ class Tally:
         return XmlReader(name, start, limits=self.limits)
 
     def _badges(self, name: str) -> XmlReader:
-        def start(depth: int, tag: str, _: dict[str, str]) -> None:
-            if depth == 2 and tag == "badge":
-                self._add("badge")
+        return self._counted(name, "badge")
 
-        return XmlReader(name, start, limits=self.limits)
+    def _counted(self, name: str, tag: str) -> XmlReader:
+        return RecordReader(name, 2, frozenset({tag}), frozenset(), lambda tag, _: self._add(tag))
 
     def _gradebook(self, name: str) -> XmlReader:
         return self._grades(name, None)

@@ -219,14 +219,13 @@ class TarStream:
         if block == _ZEROS:
             self.end_mark = self._stream.take(BLOCK) == _ZEROS
             return None
-        if len(block) < BLOCK:
+        if len(block) < BLOCK and self._current:
             raise truncated("The backup is cut short between two members.")
-        stored = _number(block[148:156])
-        if stored != sum(block[:148]) + 256 + sum(block[156:]) or block[257:262] != b"ustar":
+        if block[257:262] != b"ustar" or _number(block[148:156]) != _checksum(block):
             raise Refused(
                 "The backup is no tar archive inside, or its headers are damaged.",
                 "Take another copy of the file, or check that Moodle wrote it.",
-                code="not_a_backup" if self._stream.out <= _OUT and not self._current else "damaged",
+                code="damaged" if self._current else "not_a_backup",
             )
         return block
 
@@ -239,16 +238,21 @@ class TarStream:
         return body
 
     def _pass_rest(self) -> None:
-        if missing := self._stream.skip(self._left + self._padding):
-            # Some packers leave the padding of the very last member away; its content must be there.
-            if missing > self._padding:
-                raise truncated(f"The backup is cut short inside {self._current}.", member=self._current)
+        missing = self._stream.skip(self._left + self._padding)
+        # Some packers leave the padding of the very last member away; its content must be there.
+        if missing > self._padding:
+            raise truncated(f"The backup is cut short inside {self._current}.", member=self._current)
         self._left = self._padding = 0
 
     def _drain(self) -> None:
         """Reads on to the end, so that the gzip checksum is checked, counting what is not padding."""
         while block := self._stream.take(64 * BLOCK):
             self.after_end += len(block) - block.count(0)
+
+
+def _checksum(header: bytes) -> int:
+    """The sum of a header's bytes, its own checksum counted as blanks."""
+    return sum(header) - sum(header[148:156]) + 256
 
 
 def _ustar_name(header: bytes) -> str:

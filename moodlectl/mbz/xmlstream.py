@@ -13,6 +13,8 @@ from moodlectl.mbz.names import refuse
 from moodlectl.mbz.text import printable
 
 NULL = "$@NULL@$"
+OnStart = Callable[[int, str, dict[str, str]], None]
+OnEnd = Callable[[int, str, str | None], None]
 _FEED = 64 * 1024
 _HINT = "Moodle never writes such XML. Do not restore this file; ask where it came from."
 
@@ -34,14 +36,15 @@ class XmlReader:
     def __init__(
         self,
         where: str,
-        on_start: Callable[[int, str, dict[str, str]], None] | None = None,
-        on_end: Callable[[int, str, str | None], None] | None = None,
+        on_start: OnStart | None = None,
+        on_end: OnEnd | None = None,
         capture: frozenset[str] = frozenset(),
         limits: Limits = LIMITS,
     ) -> None:
         self.where = where
         self._limits = limits
         self._fed = 0
+        self._parts: list[str] = []
         self._parser = parser = expat.ParserCreate("UTF-8")
         parser.buffer_text = True
         parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
@@ -65,6 +68,7 @@ class XmlReader:
             except RecursionError as error:  # pragma: no cover - expat's own bounds come first
                 raise self._refuse("hostile_xml", "is nested too deeply") from error
             self._fed += len(piece)
+            self._check_text()
             # What expat holds back is one unfinished tag, comment or instruction.
             if self._fed - max(self._parser.CurrentByteIndex, 0) > self._limits.xml_token:
                 raise self._refuse("hostile_xml", f"has a tag longer than {self._limits.xml_token} bytes")
@@ -76,33 +80,19 @@ class XmlReader:
         except expat.ExpatError as error:
             raise self._malformed(error) from error
 
-    def _install(
-        self,
-        on_start: Callable[[int, str, dict[str, str]], None] | None,
-        on_end: Callable[[int, str, str | None], None] | None,
-        capture: frozenset[str],
-    ) -> None:
+    def _install(self, on_start: OnStart | None, on_end: OnEnd | None, capture: frozenset[str]) -> None:
         # Closures, not methods: these two run once for every element of files with millions of them.
         parser, depth, most = self._parser, 0, self._limits.xml_depth
-        parts: list[str] = []
-        size, longest = 0, self._limits.xml_text
-
-        def text(data: str) -> None:
-            nonlocal size
-            size += len(data)
-            if size > longest:
-                raise self._refuse("hostile_xml", f"has a field longer than {longest} characters")
-            parts.append(data)
+        parts = self._parts
 
         def start(name: str, attributes: dict[str, str]) -> None:
-            nonlocal depth, size
+            nonlocal depth
             depth += 1
             if depth > most:
                 raise self._refuse("hostile_xml", f"is nested more than {most} deep")
             if name in capture:
-                size = 0
                 parts.clear()
-                parser.CharacterDataHandler = text
+                parser.CharacterDataHandler = parts.append
             if on_start:
                 on_start(depth, name, attributes)
 
@@ -119,6 +109,11 @@ class XmlReader:
 
         parser.StartElementHandler = start
         parser.EndElementHandler = end
+
+    def _check_text(self) -> None:
+        # Checked after each piece, not for each part: a piece brings no more than its own size.
+        if len(self._parts) > 8 and sum(map(len, self._parts)) > self._limits.xml_text:
+            raise self._refuse("hostile_xml", f"has a field longer than {self._limits.xml_text} characters")
 
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
         if encoding is not None and encoding.lower() not in ("utf-8", "utf8", "us-ascii"):
@@ -147,34 +142,58 @@ def read_xml(chunks: Iterable[bytes | memoryview], reader: XmlReader) -> None:
     reader.close()
 
 
-def records(
-    where: str,
-    depth: int,
-    names: frozenset[str],
-    fields: frozenset[str],
-    on_record: Callable[[str, Mapping[str, str]], None],
-) -> XmlReader:
-    """A reader that hands over each element called one of ``names`` at ``depth`` as a flat mapping.
+class RecordReader(XmlReader):
+    """Hands over each element called one of ``names`` at ``depth`` as a flat mapping, and lets the rest
+    stream by.
 
     The mapping holds the element's attributes and the text of those direct children that ``fields`` names;
-    NULLs are left out. Everything else streams by.
+    NULLs are left out. Without fields only the attributes are read, which is the way to count.
     """
-    record: dict[str, str] | None = None
 
-    def start(at: int, name: str, attributes: dict[str, str]) -> None:
-        nonlocal record
-        if at == depth and name in names:
-            record = dict(attributes)
+    def __init__(
+        self,
+        where: str,
+        depth: int,
+        names: frozenset[str],
+        fields: frozenset[str],
+        on_record: Callable[[str, Mapping[str, str]], None],
+    ) -> None:
+        self._shape = depth, names, on_record
+        super().__init__(where, capture=fields)
 
-    def end(at: int, name: str, text: str | None) -> None:
-        nonlocal record
-        if record is None:
-            return
-        if text is not None:
-            if at == depth + 1 and text != NULL:
-                record[name] = text
-        elif at == depth and name in names:
-            on_record(name, record)
-            record = None
+    def _install(self, on_start: OnStart | None, on_end: OnEnd | None, capture: frozenset[str]) -> None:
+        # Written out again instead of built on the general closures: a users.xml has millions of elements,
+        # and each call less is a second.
+        parser, most, parts = self._parser, self._limits.xml_depth, self._parts
+        at, names, on_record = self._shape
+        inside = at + 1
+        depth = 0
+        record: dict[str, str] | None = None
 
-    return XmlReader(where, start, end, fields)
+        def start(name: str, attributes: dict[str, str]) -> None:
+            nonlocal depth, record
+            depth += 1
+            if depth == inside:
+                if name in capture and record is not None:
+                    parser.CharacterDataHandler = parts.append
+            elif depth == at:
+                record = attributes if name in names else None
+            elif depth > most:
+                raise self._refuse("hostile_xml", f"is nested more than {most} deep")
+
+        def end(name: str) -> None:
+            nonlocal depth, record
+            if depth == inside:
+                if name in capture and record is not None:
+                    parser.CharacterDataHandler = None
+                    text = "".join(parts)
+                    parts.clear()
+                    if text != NULL:
+                        record[name] = text
+            elif depth == at and record is not None:
+                on_record(name, record)
+                record = None
+            depth -= 1
+
+        parser.StartElementHandler = start
+        parser.EndElementHandler = end

@@ -53,11 +53,11 @@ class ZipFile:
 
     def __init__(self, file: BinaryIO, size: int, limits: Limits = LIMITS) -> None:
         self._file, self._size, self._limits = file, size, limits
-        self.count, self._start, self._length, self.shift = self._find_directory()
+        self.count, self._start, self.length, self.shift = self._find_directory()
 
     def __iter__(self) -> Iterator[ZipEntry]:
         """Each file and folder. A reader between two steps may read any content."""
-        at, end = self._start, self._start + self._length
+        at, end = self._start, self._start + self.length
         count = packed = unpacked = 0
         while at < end:
             entry, step = self._central(at, end)
@@ -65,8 +65,8 @@ class ZipFile:
             count += 1
             packed += entry.packed + _LOCAL.size + len(entry.raw)
             unpacked += entry.size
-            if count > self._limits.members:
-                raise self._too_many(count)
+            if count > self.count:
+                raise refuse("hostile_size", f"The zip says it has {self.count} members, and has more.")
             if packed > self._size:
                 raise refuse("bomb", "Members of the zip overlap: they claim more than the file holds.")
             self._check_ratio(unpacked)
