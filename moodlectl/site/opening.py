@@ -5,6 +5,7 @@ Everything heavy is imported when it is needed: HTTP if there is a token, the ru
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +95,18 @@ def _practice(config: SiteConfig) -> Site:
 
     if config.folder is None:
         raise ConfigError(f"At 'sites.{config.name}': a practice site needs 'folder'.")
-    return PracticeSite(config.folder, config.name)
+    return PracticeSite(config.folder, config.name, as_user=config.acting or "admin")
 
 
 def _webservice(config: SiteConfig, *, forgiving: bool) -> WebService | None:
     try:
         token = credentials.token_for(config)
-        return _with(config, token) if token is not None else None
+        if token is None:
+            return None
+        service = _with(config, token)
+        if forgiving:
+            service.patience = dataclasses.replace(service.patience, attempts=2)  # a check is not patient
+        return service
     except MoodlectlError:
         if forgiving:
             return None

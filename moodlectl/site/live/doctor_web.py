@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -107,10 +107,15 @@ def probe(config: SiteConfig, webservice: WebService | None) -> WebProbe:
 def _anonymous(config: SiteConfig) -> WebService:
     from moodlectl.site.webservice import WebService
 
-    return WebService(
-        config.url, Secret("0" * 32), ca_bundle=config.ca_bundle, allow_http=config.allow_http,
+    service = WebService(
+        config.url,
+        Secret("0" * 32),
+        ca_bundle=config.ca_bundle,
+        allow_http=config.allow_http,
         timeout=(10, config.timeout),
-    )  # fmt: skip
+    )
+    service.patience = replace(service.patience, attempts=2)
+    return service
 
 
 def _services_on(asker: WebService) -> bool | None:

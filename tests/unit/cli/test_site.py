@@ -164,7 +164,8 @@ def test_every_option_ends_up_in_the_settings(
     monkeypatch.setenv("SCHOOL_TOKEN", TOKEN)
     done = moodlectl(
         "site", "add", "a.b", "--url", "http://moodle.test:8080", "--allow-http",
-        "--token-from", "env:SCHOOL_TOKEN", "--service", "s", "--via", "ssh:deploy@web", "--via", "user:www-data",
+        "--token-from", "env:SCHOOL_TOKEN", "--service", "s",
+        "--via", "ssh:deploy@web", "--via", "user:www-data",
         "--moodle-dir", "/srv/m", "--php", "/usr/bin/php8.2", "--as", "bob",
         "--ca-bundle", str(tmp_path / "ca.pem"), "--ssh-config", str(tmp_path / "ssh"),
         "--engine", "admin-cli", "--exchange-dir", "/srv/x", "--timeout", "9", "--no-check", "-o", "json",
