@@ -12,9 +12,10 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
     $started = microtime(true);
     $settings = isset($params['settings']) ? $params['settings'] : [];
     moodlectl_end_on_signals();
+    $temp = moodlectl_backup_temp();
     $controller = new backup_controller(backup::TYPE_1COURSE, $course->id, backup::FORMAT_MOODLE,
         backup::INTERACTIVE_YES, backup::MODE_GENERAL, $USER->id);
-    $run = moodlectl_backup_run_state($controller);
+    $run = moodlectl_backup_run_state($controller, $temp);
     register_shutdown_function('moodlectl_backup_take_back', $run);
     try {
         moodlectl_plan_apply($controller, moodlectl_backup_wanted($controller->get_plan(), $settings, $params));
@@ -24,6 +25,8 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
         $controller->set_progress(moodlectl_backup_progress($io));
         $used = moodlectl_backup_used($controller->get_plan());
         moodlectl_backup_fast_reads($used);
+        // The IMSCC converter looks for its sheets below the current directory (backup/cc/includes/constants.php).
+        chdir($GLOBALS['CFG']->dirroot . '/backup');
         $io->begun();
         $run->begun = true;
         $controller->finish_ui();
@@ -41,7 +44,7 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
     $run->done = true;
     $controller->destroy();
     if (empty($GLOBALS['CFG']->keeptempdirectoriesonbackup)) {
-        @unlink($run->log);
+        fulldelete($temp);
     }
     return [
         'file' => moodlectl_stored_record($file, $course),
@@ -188,14 +191,26 @@ function moodlectl_backup_items_known(array $choice, array $sections, array $act
 }
 
 /**
+ * A directory of this deed alone inside Moodle's own for backups, so that all it leaves can be removed, whatever the
+ * names (an IMSCC export makes a second one). Moodle's clean-up after a week finds it there if PHP itself is killed
+ * (lib/setuplib.php make_backup_temp_directory; backup_helper::delete_old_backup_dirs).
+ */
+function moodlectl_backup_temp() {
+    global $CFG;
+    $temp = make_backup_temp_directory('moodlectl-' . random_string(20));
+    $CFG->backuptempdir = $temp;
+    return $temp;
+}
+
+/**
  * What must be known about a run to take it back: its names in the temporary directory, and where the file goes.
  */
-function moodlectl_backup_run_state($controller) {
+function moodlectl_backup_run_state($controller, $temp) {
     $run = new stdClass();
     $run->controller = $controller;
     $run->backupid = $controller->get_backupid();
-    $run->basepath = $controller->get_plan()->get_basepath();
-    $run->log = $run->basepath . '.log';
+    $run->temp = $temp;
+    $run->log = $controller->get_plan()->get_basepath() . '.log';
     $run->area = null;
     $run->filename = null;
     $run->begun = false;
@@ -218,10 +233,9 @@ function moodlectl_backup_take_back($run) {
     } catch (Throwable $ignored) {
         unset($ignored);
     }
-    if (is_dir($run->basepath)) {
-        fulldelete($run->basepath);
+    if (is_dir($run->temp)) {
+        fulldelete($run->temp);
     }
-    @unlink($run->log);
     try {
         if ($DB->is_transaction_started()) {
             $DB->force_transaction_rollback();

@@ -16,7 +16,7 @@ function moodlectl_call_backup_settings(array $params, moodlectl_io $io) {
     $result = [];
     foreach ($controller->get_plan()->get_settings() as $setting) {
         $level = moodlectl_setting_level($setting);
-        if (!$any || $level === 'root') {
+        if ($setting->get_name() !== 'filename' && (!$any || $level === 'root')) {
             $result[] = moodlectl_setting_record($setting, $level, $titles);
         }
     }
@@ -319,15 +319,18 @@ function moodlectl_enforce($controller) {
 }
 
 /**
- * Turn off what an export format excludes, when it is wanted off; tells whether that was so.
+ * Turn off what an export format excludes, when it is wanted off; tells whether that was so. Its get_deps names what
+ * (backup/converter/imscc11/backuplib.php); files are locked by it too, but must be taken along.
  */
 function moodlectl_forced_off($setting, $value) {
     if ($value || $setting->get_status() != base_setting::LOCKED_BY_HIERARCHY) {
         return false;
     }
     foreach ($setting->get_settings_depended_on() as $dependency) {
-        $properties = $dependency->get_moodleform_properties();
-        if ($properties['condition'] === 'checked' && $dependency->get_setting()->get_value()) {
+        $format = $dependency->get_setting();
+        $class = $format->get_name() . '_export_converter';
+        if ($format->get_value() && class_exists($class, false)
+                && array_key_exists($setting->get_name(), call_user_func([$class, 'get_deps']))) {
             $setting->set_value(false);
             return true;
         }
@@ -360,7 +363,7 @@ function moodlectl_setting_blocked($setting) {
             return [
                 'message' => "'$name' depends on '$above', which is $state." . ($why ? ' ' . $why['message'] : ''),
                 'locked_by' => 'hierarchy',
-                'hint' => $why ? $why['hint'] : "Turn '$above' " . ($state === 'on' ? 'off' : 'on') . ' as well.',
+                'hint' => $why ? $why['hint'] : "Turn '$above' " . ($state === 'on' ? 'off' : 'on') . ", or leave '$name' as it is.",
                 'depends_on' => $above,
             ];
         }
