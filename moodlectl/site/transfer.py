@@ -42,6 +42,7 @@ _PROGRESS_EVERY = 0.1
 _HEADWAY = 1 << 16
 _SMALL = 1 << 20
 _HEAD = 4096
+_TELLING = 4  # bytes that tell an archive
 _RESTARTS = 3
 
 
@@ -235,6 +236,8 @@ class _Transfer:
         size = self._size()
         while piece := self._read(raw, decode):
             if not self.part.offset and not piece.startswith(ARCHIVES):
+                if len(piece) < _TELLING and (size is None or len(piece) < size):
+                    raise Unreachable("The connection broke at the first bytes.", code="truncated")
                 raise self._said(response, piece)
             self.part.write(piece)
             self.writeback.reached(self.part.offset)

@@ -86,7 +86,7 @@ def test_categories_come_parents_first_with_their_path(release: str) -> None:
     found = live.read_categories(body(release, "categories_nested"))
     assert [each.path for each in found] == [("Category 1",), ("Science",), ("Science", "Biology"), ("Arts",)]
     assert found[2].idnumber == "BIO"
-    assert (found[0].idnumber, found[0].courses) == ("", 1)
+    assert (found[0].idnumber, found[2].courses) == ("", 2)
     assert [each.visible for each in found] == [True, True, True, False]
 
 
@@ -261,7 +261,11 @@ COURSE = Course(2, "gen_s", "S", "", 1, "C", None, True, URL)
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize(
     ("name", "area"),
-    [("files_backup_course", "course"), ("files_user_backup", "private"), ("files_backup_automated", "automated")],
+    [
+        ("files_backup_course", "course"),
+        ("files_user_backup", "private"),
+        ("files_backup_automated", "automated"),
+    ],
 )
 def test_the_areas_are_asked_for_as_they_were_recorded(release: str, name: str, area: Any) -> None:
     params = recorded(release, name)["request"]["params"]

@@ -31,7 +31,7 @@ FETCHED = "https://moodle.example/lms/webservice/pluginfile.php"
     ("listed", "fetched"),
     [
         ("https://moodle.example/lms/pluginfile.php/1/backup/course/a%20b.mbz", "/1/backup/course/a%20b.mbz"),
-        ("https://moodle.example/lms/webservice/pluginfile.php/1/backup/course/a.mbz", "/1/backup/course/a.mbz"),
+        ("https://moodle.example/lms/webservice/pluginfile.php/1/backup/course/a", "/1/backup/course/a"),
         ("https://MOODLE.example:443/lms/pluginfile.php/5/user/backup/a.mbz", "/5/user/backup/a.mbz"),
         ("http://moodle.example/lms/pluginfile.php/5/user/backup/a.mbz", "/5/user/backup/a.mbz"),
         ("https://moodle.example/lms/pluginfile.php/1/backup/automated/0/a.mbz", "/1/backup/automated/a.mbz"),
