@@ -178,10 +178,6 @@ def _address(value: Any, where: str) -> str:
     return words.read_url(words.read_text(value, where), at=where)
 
 
-def _token(value: Any, where: str) -> str:
-    return words.read_token_source(words.read_text(value, where), at=where)
-
-
 def _site(name: str, table: Any, path: Path) -> SiteConfig:
     where = f"sites.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'sites."{name}"'
     words.check_name(name, at=where)
@@ -190,7 +186,7 @@ def _site(name: str, table: Any, path: Path) -> SiteConfig:
         name=name,
         url=reader.take("url", _address) or "",
         kind=reader.take("kind", _KIND) or "live",
-        token=reader.take("token", _token),
+        token=reader.take("token", reader.token),
         service=reader.take("service", words.read_text),
         via=tuple(reader.take("via", words.read_hops) or ()),
         moodle_dir=reader.take("moodle_dir", words.read_text),
@@ -244,6 +240,12 @@ class _Reader:
     def path(self, value: Any, where: str) -> Path:
         """A path on this machine: ``~`` is the home, relative ones start at the settings file."""
         return self.file.parent / Path(words.read_text(value, where)).expanduser()
+
+    def token(self, value: Any, where: str) -> str:
+        """Where a token comes from; the path of ``file:`` as for other paths."""
+        source = words.read_token_source(words.read_text(value, where), at=where)
+        word, _, rest = source.partition(":")
+        return f"file:{self.path(rest, where)}" if word == "file" else source
 
     def done(self) -> None:
         for key in self.table:

@@ -102,7 +102,7 @@ def add(
     config = _load(state)
     given: dict[str, Any] = {
         "url": words.read_url(url) if url is not None else None,
-        "token": words.read_token_source(token_from) if token_from is not None else None,
+        "token": _source(words.read_token_source(token_from)) if token_from is not None else None,
         "service": service,
         "via": tuple(words.read_hop(hop) for hop in via) if via else None,
         "moodle_dir": moodle_dir,
@@ -136,6 +136,12 @@ def _load(state: State) -> Config:
     from moodlectl import config
 
     return config.load(state.config, may_be_absent=True)
+
+
+def _source(text: str) -> str:
+    """Where a token comes from; a file's path as it is found from everywhere."""
+    word, _, rest = text.partition(":")
+    return f"file:{_absolute(Path(rest))}" if word == "file" else text
 
 
 def _absolute(path: Path | None) -> Path | None:

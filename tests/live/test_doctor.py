@@ -39,9 +39,9 @@ def test_a_site_in_order_is_exit_0_and_every_line_is_there(moodlectl_on: Any, mo
     found = lines(done)
     wanted = {
         "address", "TLS", "redirects", "web services", "REST", "token", "token's user", "functions",
-        "downloads", *(f"hop {hop}" for hop in moodle.via), "PHP", "config.php", "Moodle", "PHP's user", "upgrade",
-        "maintenance", "site on the host", "PHP extensions", "space to unpack", "space to store", "cron", "tasks",
-        "automated backups", "permissions",
+        "downloads", *(f"hop {hop}" for hop in moodle.via), "PHP", "config.php", "Moodle", "PHP's user",
+        "upgrade", "maintenance", "site on the host", "PHP extensions", "space to unpack", "space to store",
+        "cron", "tasks", "automated backups", "permissions",
     }  # fmt: skip
     assert wanted <= set(found)
     assert moodle.release in found["Moodle"]["message"]

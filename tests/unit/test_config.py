@@ -33,6 +33,7 @@ def test_the_example_shows_every_option_and_loads() -> None:
     loaded = config.load(EXAMPLE)
     assert loaded.default == "school"
     assert loaded.sites["intranet"].ssh_config == EXAMPLE.parent / "ssh_config"
+    assert loaded.sites["local"].token == f"file:{Path.home() / '.moodle-token'}"
     written = {key for site in loaded.sites.values() for key in site.as_dict()}
     every = {"as" if f.name == "acting" else f.name for f in dataclasses.fields(SiteConfig)} - {"name"}
     assert written == every

@@ -291,3 +291,11 @@ def test_a_site_that_cannot_be_reached_is_exit_6(moodlectl: Moodlectl, path: Pat
     done = moodlectl("site", "check", "gone")
     assert done.status == 6
     assert "error    address" in done.out
+
+
+def test_a_token_file_named_from_here_is_found_from_everywhere(
+    moodlectl: Moodlectl, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    moodlectl("site", "add", "school", "--url", URL, "--token-from", "file:token", "--no-check")
+    assert config.load(path).site("school").token == f"file:{tmp_path / 'token'}"
