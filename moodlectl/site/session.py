@@ -217,7 +217,7 @@ class Session:
         self.broken = True
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0.1 if what else 5)
-        self._listener.join(1.0)
+            self._listener.join(1.0)
         start = self._start
         return trouble.explain(
             trouble.End(

@@ -140,8 +140,10 @@ class Shell:
             if kind == "ssh":
                 hops.append(self._ssh(word, value, first=not hops))
             elif kind == "docker":
-                user = words.pop(0).partition(":")[2] if words and words[0].startswith("user:") else None
-                hops.append(docker(_name(word, value), _name(f"user:{user}", user) if user else None))
+                # A container has its users itself, and mostly no sudo.
+                user = words.pop(0) if words and words[0].startswith("user:") else None
+                who = _name(user, user.removeprefix("user:")) if user else None
+                hops.append(docker(_name(word, value), who))
             elif kind == "kubectl":
                 namespace, _, pod = value.rpartition("/")
                 where = _name(word, namespace) if namespace else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def runner_for(tmp_path: Path) -> Iterator[MakeRunner]:
-    """Makes runners: ``after`` is PHP of config.php behind the stand-in's start-up, ``before`` what comes first."""
+    """Makes runners; their config.php has ``before`` and ``after`` around the stand-in's start-up."""
     made: list[Runner] = []
 
     def make(after: str = "", *, before: str = "", hops: tuple[str, ...] = (), **options: object) -> Runner:
@@ -46,8 +47,6 @@ def runner_for(tmp_path: Path) -> Iterator[MakeRunner]:
 @pytest.fixture
 def standins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The stand-in ssh, docker, kubectl and sudo are found first; the file that gets their words."""
-    import os
-
     monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
     log = tmp_path / "standins.log"
     log.touch()

@@ -19,11 +19,12 @@ from moodlectl.site.runner import Runner, had_begun
 
 MakeRunner = Callable[..., Runner]
 
-WHO = "function moodlectl_call_who($p, $io) { return [getmypid(), $io->acting->username, $GLOBALS['USER']->id]; }"
-
 
 def call(body: str, name: str = "try") -> str:
     return f"function moodlectl_call_{name}(array $p, moodlectl_io $io) {{ {body} }}"
+
+
+WHO = call("return [getmypid(), $io->acting->username, $GLOBALS['USER']->id];", "who")
 
 
 def alive(pid: int) -> bool:
@@ -342,7 +343,9 @@ MIB = 1 << 20
 
 
 def test_a_large_file_arrives_whole_in_little_memory(runner_for: MakeRunner) -> None:
-    body = "$c = str_repeat(md5($p['n']), 32768); for ($i = 0; $i < 64; $i++) { $io->send($c); } return sha1($c);"
+    body = (
+        "$c = str_repeat(md5($p['n']), 32768);for ($i = 0; $i < 64; $i++) { $io->send($c); } return sha1($c);"
+    )
     runner = runner_for(call(body))
     size, largest, last = 0, 0, hashlib.sha1(usedforsecurity=False)
 
