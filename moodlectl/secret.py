@@ -10,7 +10,8 @@ from typing import NoReturn, final
 class Secret:
     """A token or password that shows itself as ``***`` wherever it is printed, logged or formatted.
 
-    Only ``reveal`` gives the text, at the one place that sends it. It cannot be pickled or changed; a copy of it
+    Only ``reveal`` gives the text,
+    at the one place that sends it. It cannot be pickled or changed; a copy of it
     is itself.
     """
 

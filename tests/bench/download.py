@@ -1,6 +1,6 @@
 """How fast a download is beside curl's: the same file, the same server, turn about.
 
-    python tests/bench/download.py [--megabytes 500] [--rounds 5]
+    python tests/bench/download.py [--megabytes 500] [--rounds 5] [--rate 125]
     python tests/bench/download.py --url https://…/pluginfile.php/11/backup/course/x.mbz --site https://… <
     token
 
@@ -26,8 +26,8 @@ from moodlectl.secret import Secret
 from moodlectl.site.webservice import WebService
 
 
-def serve(path: str, ready: multiprocessing.Queue[int]) -> None:
-    """Answer every request with the file, by sendfile."""
+def serve(path: str, ready: multiprocessing.Queue[int], rate: int) -> None:
+    """Answer every request with the file, by sendfile, at most ``rate`` megabytes a second (0: no limit)."""
     listening = socket.create_server(("127.0.0.1", 0))
     ready.put(listening.getsockname()[1])
     size = Path(path).stat().st_size
@@ -41,8 +41,11 @@ def serve(path: str, ready: multiprocessing.Queue[int]) -> None:
                     asked += asker.recv(65536)
                 asker.sendall(head.encode())
                 sent = 0
+                began = time.monotonic()
                 while sent < size:
-                    sent += os.sendfile(asker.fileno(), file.fileno(), sent, 1 << 24)
+                    sent += os.sendfile(asker.fileno(), file.fileno(), sent, 1 << 20 if rate else 1 << 24)
+                    if rate and (ahead := sent / (rate * 1e6) - (time.monotonic() - began)) > 0:
+                        time.sleep(ahead)  # the pace of a network
 
 
 def with_curl(url: str, token: Secret, destination: Path, *, check: bool) -> float:
@@ -74,6 +77,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--megabytes", type=int, default=500)
     words.add_argument("--rounds", type=int, default=5)
+    words.add_argument("--rate", type=int, default=0, help="megabytes a second of the network, 0 for no limit")
     words.add_argument("--url")
     words.add_argument("--site")
     words.add_argument("--directory", type=Path, help="where to download to")
@@ -89,7 +93,7 @@ def main() -> None:
                 for _ in range(asked.megabytes):
                     out.write(os.urandom(1 << 20))
             ready: multiprocessing.Queue[int] = multiprocessing.Queue()
-            server = multiprocessing.Process(target=serve, args=(str(file), ready), daemon=True)
+            server = multiprocessing.Process(target=serve, args=(str(file), ready, asked.rate), daemon=True)
             server.start()
             site, token = f"http://127.0.0.1:{ready.get()}", Secret("0" * 32)
             url = f"{site}/pluginfile.php/11/backup/course/source.mbz"
