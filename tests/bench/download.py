@@ -77,7 +77,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--megabytes", type=int, default=500)
     words.add_argument("--rounds", type=int, default=5)
-    words.add_argument("--rate", type=int, default=0, help="megabytes a second of the network, 0 for no limit")
+    words.add_argument("--rate", type=int, default=0, help="megabytes a second, 0 for no limit")
     words.add_argument("--url")
     words.add_argument("--site")
     words.add_argument("--directory", type=Path, help="where to download to")
