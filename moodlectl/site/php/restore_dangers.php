@@ -136,18 +136,21 @@ function moodlectl_restore_chosen_refs(moodlectl_restore_job $job, $kind) {
 }
 
 /**
- * The question bank of the backup: [category id => {contextid, level, stamp, entries, types}] (questions.xml;
- * question_bank_entry from 4.0 on, questions alone before).
+ * The question bank of the backup: [category id => {contextid, level, stamp, entries, types, ids}] (questions.xml;
+ * question_bank_entry from 4.0 on, questions alone before); ids are those of questions, answers and hints.
  */
 function moodlectl_restore_question_bank(moodlectl_restore_job $job) {
     $bank = [];
     $id = 0;
-    $entries = 0;
     moodlectl_restore_walk_xml($job->base . '/questions.xml', function($reader, $depth) use (&$bank, &$id) {
         $name = $reader->name;
+        if ($depth > 2 && in_array($name, ['question', 'answer', 'question_hint'], true)) {
+            $bank[$id]['ids'][$name][(int)$reader->getAttribute('id')] = true;
+        }
         if ($depth === 1 && $name === 'question_category') {
             $id = (int)$reader->getAttribute('id');
-            $bank[$id] = ['contextid' => 0, 'level' => 0, 'stamp' => '', 'entries' => 0, 'types' => []];
+            $bank[$id] = ['contextid' => 0, 'level' => 0, 'stamp' => '', 'entries' => 0, 'types' => [],
+                'ids' => []];
         } else if ($depth === 2 && in_array($name, ['contextid', 'contextlevel', 'stamp'], true)) {
             $value = $reader->readString();
             $bank[$id][$name === 'contextlevel' ? 'level' : $name] = $name === 'stamp' ? $value : (int)$value;

@@ -15,7 +15,7 @@ function moodlectl_restore_expected(moodlectl_restore_job $job) {
     }
     ksort($activities);
     $grades = moodlectl_restore_expected_grades($job, $parts);
-    $files = moodlectl_restore_expected_files($job, $parts, $banks['categories']);
+    $files = moodlectl_restore_expected_files($job, $parts, $banks['ids']);
     return [
         'sections' => moodlectl_restore_expected_sections($job, $parts),
         'activities' => (object)$activities,
@@ -165,7 +165,7 @@ function moodlectl_restore_count_grades(moodlectl_restore_job $job, $path, $user
 
 /**
  * Question bank entries that come into the course, and the question bank activities that come into being with them:
- * {entries, new_banks, categories [id => contextid]} (restore_dbops::prechek_precheck_qbanks_by_level, which differs
+ * {entries, new_banks, ids [contextid => ids]} (restore_dbops::prechek_precheck_qbanks_by_level, which differs
  * from 5.0 on, when questions moved out of courses into question bank activities).
  */
 function moodlectl_restore_expected_questions(moodlectl_restore_job $job, array $parts) {
@@ -178,7 +178,7 @@ function moodlectl_restore_expected_questions(moodlectl_restore_job $job, array 
         }
     }
     $banks = class_exists('core_question\local\bank\question_bank_helper');
-    $result = ['entries' => 0, 'new_banks' => 0, 'categories' => []];
+    $result = ['entries' => 0, 'new_banks' => 0, 'ids' => []];
     $fallback = false;
     foreach (moodlectl_restore_question_bank($job) as $id => $category) {
         if (!isset($refs['question_category'][$id])) {
@@ -188,7 +188,10 @@ function moodlectl_restore_expected_questions(moodlectl_restore_job $job, array 
             continue;
         }
         $result['entries'] += $category['entries'];
-        $result['categories'][$id] = $category['contextid'];
+        $context = $category['contextid'];
+        foreach ($category['ids'] as $kind => $ids) {
+            $result['ids'][$context][$kind] = $ids + (isset($result['ids'][$context][$kind]) ? $result['ids'][$context][$kind] : []);
+        }
         if ($category['level'] != CONTEXT_MODULE || !isset($contexts[$category['contextid']])) {
             $fallback = true;
         }
@@ -239,7 +242,7 @@ function moodlectl_restore_personal_area($file) {
 }
 
 /** Files that will lie in the course and below (restore_load_included_files and the steps that use them). */
-function moodlectl_restore_expected_files(moodlectl_restore_job $job, array $parts, array $categories) {
+function moodlectl_restore_expected_files(moodlectl_restore_job $job, array $parts, array $questions) {
     $refs = [];
     $withpeople = [];
     foreach ($parts['tasks'] as $task) {
@@ -257,7 +260,6 @@ function moodlectl_restore_expected_files(moodlectl_restore_job $job, array $par
         }
     }
     $found = ['count' => 0, 'bytes' => 0];
-    $questions = array_flip($categories);
     moodlectl_restore_records($job->base . '/files.xml', 'file',
         function($file) use ($job, $refs, $withpeople, $contexts, $questions, &$found) {
             if ($file->filename === '.' || $file->component === 'user' || isset($job->lost[$file->contenthash])) {
@@ -314,5 +316,14 @@ function moodlectl_restore_file_of_component(moodlectl_restore_job $job, $file, 
             return !empty($contexts[$context]) && ($file->filearea !== 'historyfeedback' || $on('grade_histories'));
     }
     $question = $file->component === 'question' || strpos($file->component, 'qtype') === 0;
-    return $question && strpos($file->filearea, 'response_') !== 0 && isset($questions[$context]);
+    return $question && strpos($file->filearea, 'response_') !== 0 && isset($questions[$context])
+        && moodlectl_restore_question_there($file, $questions[$context]);
+}
+
+/** Whether a file's question is in the backup: deleting questions leaves files behind that belong to none. */
+function moodlectl_restore_question_there($file, array $ids) {
+    $kinds = ['questiontext' => 'question', 'generalfeedback' => 'question', 'answer' => 'answer',
+        'answerfeedback' => 'answer', 'hint' => 'question_hint'];
+    $kind = $file->component === 'question' && isset($kinds[$file->filearea]) ? $kinds[$file->filearea] : null;
+    return $kind === null || isset($ids[$kind][(int)$file->itemid]);
 }
