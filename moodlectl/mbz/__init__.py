@@ -11,7 +11,7 @@ from __future__ import annotations
 from moodlectl.mbz.archive import Archive, Member, open_backup
 from moodlectl.mbz.checks import Problem, VerifyReport, verify
 from moodlectl.mbz.inflate import engine
-from moodlectl.mbz.inspection import inspect
+from moodlectl.mbz.inspection import inspect, parse_manifest
 from moodlectl.mbz.limits import LIMITS, Limits
 from moodlectl.mbz.manifest import (
     ActivityFacts,
@@ -50,6 +50,7 @@ __all__ = [
     "inspect",
     "is_printable",
     "open_backup",
+    "parse_manifest",
     "printable",
     "read_users",
     "verify",

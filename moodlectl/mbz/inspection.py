@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from moodlectl.errors import Refused
-from moodlectl.mbz.archive import MANIFEST, Archive, ProgressBytes, open_backup
+from moodlectl.mbz.archive import MANIFEST, Archive, Member, ProgressBytes, open_backup
 from moodlectl.mbz.foreign import Foreign, ForeignReader
 from moodlectl.mbz.information import Information, moment, nest, number, read_information
 from moodlectl.mbz.manifest import (
@@ -68,6 +68,35 @@ def inspect(
         if foreign is not None:
             return _foreign_manifest(archive, foreign, site)
     raise _no_manifest(path, stray)
+
+
+def parse_manifest(xml: bytes) -> Manifest:
+    """What a ``moodle_backup.xml`` alone tells, as read on a site from a backup that stayed there.
+
+    Nothing is counted: ``counts``, ``plugins`` and ``dependencies`` are empty, and sections have no number. Reads
+    only. Raises Refused as ``inspect`` does.
+    """
+    member = Member(MANIFEST, len(xml), "file", lambda: iter((memoryview(xml),)))
+    information = read_information(member)
+    detail, fields = information.detail, information.fields
+    return Manifest(
+        type=detail.get("type", "course"),
+        format=detail.get("format", "moodle2"),
+        mode=_mode(detail.get("mode")),
+        container="",
+        size=0,
+        course=_course(information, Tally()),
+        backup_date=moment(fields.get("backup_date")),
+        name=fields.get("name", ""),
+        moodle_release=fields.get("moodle_release"),
+        moodle_version=fields.get("moodle_version"),
+        backup_release=fields.get("backup_release"),
+        backup_version=fields.get("backup_version"),
+        original_site=OriginalSite(fields.get("original_wwwroot"), fields.get("original_site_identifier_hash")),
+        include_files=fields.get("include_files", "1") == "1",
+        settings=information.root_settings(),
+        sections=nest(information, {}),
+    )
 
 
 def _walk(archive: Archive) -> tuple[Information | None, Foreign | None, Tally, str | None]:

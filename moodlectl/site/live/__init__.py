@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -170,7 +171,15 @@ class LiveSite:
 
         if self._webservice is not None and (file.url or file.locator.get("url")):
             try:
-                return storedfiles.download(self._webservice, file, destination, on_progress)
+                got = self._webservice.download(
+                    storedfiles.address_of(self._webservice, file),
+                    destination,
+                    size=file.size,
+                    sha1=file.sha1,
+                    overwrite=True,  # whether it may be is settled by whoever chose the destination
+                    on_progress=on_progress,
+                )
+                return replace(file, size=got.size, sha1=got.sha1)
             except (AccessError, Unreachable) as trouble:
                 if self._runner is None:
                     raise
@@ -195,15 +204,13 @@ class LiveSite:
         """What that restore would do. Needs a shell. Leaves nothing behind."""
         from moodlectl.site.live import restore
 
-        host = self._host("planning a restore")
-        return restore.plan(host, request, acting=self._acting(request.as_user), on_progress=on_progress)
+        return restore.restore_plan(self._host("planning a restore"), request, on_progress)
 
     def restore(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> Restored:
         """Restore, in a PHP process of its own. Needs a shell. Writes to the site."""
         from moodlectl.site.live import restore
 
-        host = self._host("restoring")
-        return restore.run(host, request, acting=self._acting(request.as_user), on_progress=on_progress)
+        return restore.restore(self._host("restoring"), request, on_progress)
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run the automated backups that are due. Needs a shell. Writes to the site."""
