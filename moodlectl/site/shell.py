@@ -16,6 +16,8 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -77,8 +79,8 @@ class Shell:
     def __init__(self, hops: Sequence[str] = (), ssh_config: str | os.PathLike[str] | None = None) -> None:
         self.words = tuple(hops)
         self._ssh_config = os.fspath(ssh_config) if ssh_config is not None else None
-        self._runtime: Path | None = None
-        self._shared: list[list[str]] = []
+        self._sharing: _Sharing | None = None
+        self._lock = threading.Lock()
         self._hops = self._parse()
 
     def __str__(self) -> str:
@@ -109,16 +111,10 @@ class Shell:
             raise self._missing(argv[0], error.strerror or str(error)) from error
 
     def close(self) -> None:
-        """End the shared connections and remove the directory of their sockets."""
-        for argv in self._shared:
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run(argv, capture_output=True, check=False, timeout=10, stdin=subprocess.DEVNULL)
-        self._shared.clear()
-        if self._runtime is not None:
-            shutil.rmtree(self._runtime, ignore_errors=True)
-            self._runtime = None
-            # A shell that is used again gets a new directory.
-            self._hops = self._parse()
+        """End the shared connection and remove the directory of its socket; a shell may be used again."""
+        sharing, self._sharing = self._sharing, None
+        if sharing is not None:
+            sharing.end()
 
     def _missing(self, program: str, why: str) -> MoodlectlError:
         message = f"{program} cannot be started on this machine: {why}"
@@ -157,30 +153,44 @@ class Shell:
         if not first:
             return ssh(host, port)
         options = ["-F", self._ssh_config] if self._ssh_config else []
-        return self._sharing(host, port, options)
-
-    def _sharing(self, host: str, port: int | None, options: list[str]) -> Hop:
-        """The ssh hop whose connection is shared; the socket's directory is made when it is first used."""
 
         def hop(argv: Sequence[str]) -> list[str]:
-            directory = self._socket_directory()
-            if directory is None:
-                return ssh(host, port, options)(argv)
-            path = ["-o", f"ControlPath={directory}/%C"]
-            end = ["ssh", *options, *path, *(["-p", str(port)] if port else []), "-O", "exit", "--", host]
-            if end not in self._shared:
-                self._shared.append(end)
-            share = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", *path]
-            return ssh(host, port, [*share, *options])(argv)
+            return ssh(host, port, [*self._share(host, port, options), *options])(argv)
 
         return hop
 
-    def _socket_directory(self) -> Path | None:
-        if self._runtime is None:
-            self._runtime = _private_directory()
-            if self._runtime is None:
-                log.info("no short enough directory for ssh's control socket: connections are not shared")
-        return self._runtime
+    def _share(self, host: str, port: int | None, options: Sequence[str]) -> Sequence[str]:
+        """The options that share the connection, if there is a directory for its socket."""
+        with self._lock:
+            if self._sharing is None:
+                directory = _private_directory()
+                if directory is None:
+                    log.info("no short enough directory for ssh's control socket: connections are not shared")
+                    return []
+                where = ["-p", str(port)] if port else []
+                path = f"ControlPath={directory}/%C"
+                end = ["ssh", *options, "-o", path, *where, "-O", "exit", "--", host]
+                self._sharing = _Sharing(directory, end)
+            return self._sharing.options
+
+
+class _Sharing:
+    """A shared ssh connection: the private directory of its socket, and the command that ends it.
+
+    It ends with ``end``, or at the latest with this program.
+    """
+
+    def __init__(self, directory: Path, end: Sequence[str]) -> None:
+        path = f"ControlPath={directory}/%C"
+        self.options = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", path]
+        self.end = weakref.finalize(self, _end_sharing, directory, end)
+
+
+def _end_sharing(directory: Path, end: Sequence[str]) -> None:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        if any(directory.iterdir()):
+            subprocess.run(end, capture_output=True, check=False, timeout=10, stdin=subprocess.DEVNULL)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _private_directory() -> Path | None:

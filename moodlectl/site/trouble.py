@@ -249,8 +249,9 @@ def _plain(end: End) -> _Sign:
         return _Sign("", Unreachable, "unreachable", end.what, verbose)
     if end.status in (126, 127) and not end.greeted:
         return _Sign("", NotFound, "php_missing", f"there is no {end.php} to run on the host", _GIVE_PHP)
-    if end.status in (137, -9):
-        memory = "The host may have run out of memory; its kernel log tells."
-        return _Sign("", Unreachable, "killed", "PHP was killed on the host", memory)
+    if end.status is not None and (end.status == 137 or end.status < 0):
+        what = "PHP was killed on the host" if end.status > 0 else f"it was killed by signal {-end.status}"
+        memory = "Where nobody did it on purpose, memory may have run out; the kernel's log tells."
+        return _Sign("", Unreachable, "killed", what, memory)
     message = f"PHP ended before it answered (exit status {end.status})"
     return _Sign("", Unreachable, "unreachable", message, verbose)
