@@ -253,5 +253,10 @@ def _plain(end: End) -> _Sign:
         what = "PHP was killed on the host" if end.status > 0 else f"it was killed by signal {-end.status}"
         memory = "Where nobody did it on purpose, memory may have run out; the kernel's log tells."
         return _Sign("", Unreachable, "killed", what, memory)
+    if end.status == 255 and end.where.startswith("ssh:"):
+        lost = "the connection to the host was lost"
+        return _Sign(
+            "", Unreachable, "connection_lost", lost, "Look at the network, and whether the host is up."
+        )
     message = f"PHP ended before it answered (exit status {end.status})"
     return _Sign("", Unreachable, "unreachable", message, verbose)

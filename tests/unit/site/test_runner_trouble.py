@@ -104,6 +104,7 @@ SAID: list[tuple[int, str, type[MoodlectlError], str]] = [
     (1, "This account is currently not available.", AccessError, "no_shell"),
     (137, "", Unreachable, "killed"),
     (-9, "", Unreachable, "killed"),
+    (255, "", Unreachable, "connection_lost"),
     (0, "", Unreachable, "unreachable"),
 ]
 
