@@ -3,7 +3,7 @@
 
 /**
  * Decides which sections and activities of the backup take part (port.ItemChoice, ids as in the backup).
- * A chosen section brings its activities; a chosen activity brings the section it stands in, and only that.
+ * Where activities are chosen, those take part and what they stand in; where only sections are, all that is in them.
  */
 function moodlectl_restore_choose(moodlectl_restore_job $job) {
     $items = moodlectl_restore_items($job);
@@ -16,7 +16,8 @@ function moodlectl_restore_choose(moodlectl_restore_job $job) {
         'activities' => array_fill_keys(array_keys($activities), false)];
     foreach ($activities as $cmid => $activity) {
         $line = moodlectl_restore_line($cmid, $sections, $activities);
-        $wanted = $all || array_intersect_key($line['a'], $only['a']) || array_intersect_key($line['s'], $only['s']);
+        $wanted = $all || array_intersect_key($line['a'], $only['a'])
+            || ($items['only_activities'] === null && array_intersect_key($line['s'], $only['s']));
         $skipped = array_intersect_key($line['a'], $skip['a']) || array_intersect_key($line['s'], $skip['s']);
         $chosen['activities'][$cmid] = $wanted && !$skipped;
     }
