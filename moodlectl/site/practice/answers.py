@@ -184,7 +184,7 @@ class PracticeSite:
             raise NotFound(
                 f"There is no course {ref} on this site." if not found else f"More than one course is {ref}.",
                 "See which there are: moodlectl course list",
-                code="course_not_found" if not found else "course_ambiguous",
+                code="course_not_found" if not found else "ambiguous",
                 details={"field": ref.field, "value": ref.value},
             )
         return found[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
-from moodlectl.site.practice.package import Package
-from moodlectl.site.practice.schema import grade_category, grade_item, gradebook_doc
+from moodlectl.site.practice.package import Package, SectionDocs
+from moodlectl.site.practice.schema import grade_category, grade_item, gradebook_doc, section_doc
 from moodlectl.site.practice.store import Store
 from moodlectl.site.practice.xmltree import ident, node, number, put, text
 
@@ -34,7 +34,7 @@ def empty(target: Package, *, keep_enrolments: bool, keep_groups: bool) -> None:
 
 def merge_into(target: Package, part: Package, store: Store) -> None:
     """Add a package, whose ids are the site's already, to a course."""
-    _sections(target, part)
+    _sections(target, part, store)
     for activity in part.activities:
         place = next((each for each in target.sections if each.id == activity.section), None)
         module = activity.docs["module.xml"]
@@ -66,14 +66,14 @@ def merge_into(target: Package, part: Package, store: Store) -> None:
     _files(target, part)
 
 
-def _sections(target: Package, part: Package) -> None:
+def _sections(target: Package, part: Package, store: Store) -> None:
     """A section meets the one of its number; subsections, and those beyond the last, are added."""
     there = {section.id: section for section in target.sections}
-    for section in part.sections:
+    for section in sorted(part.sections, key=lambda each: (bool(each.parent), each.number)):
         own = there.get(section.id)
         if own is None:
             numbers = {each.number for each in target.sections}
-            if section.parent or section.number in numbers:
+            if section.number in numbers:
                 section.number = max(numbers, default=-1) + 1
             put(section.docs["section.xml"], "number", section.number)
             target.sections.append(section)
@@ -83,7 +83,18 @@ def _sections(target: Package, part: Package) -> None:
             if not text(mine, name) and text(its, name):
                 put(mine, name, text(its, name))
                 own.title = text(mine, "name") or own.title
+    for place in gaps(target.sections):  # a course has every section up to its last
+        new = store.allocate("section")
+        target.sections.append(
+            SectionDocs(new, place, str(place), None, {"section.xml": section_doc(new, place, None)})
+        )
     target.sections.sort(key=lambda each: each.number)
+
+
+def gaps(sections: list[SectionDocs]) -> list[int]:
+    """The numbers below the highest that no section of the course page has."""
+    taken = {section.number for section in sections if not section.parent}
+    return [place for place in range(max(taken, default=-1) + 1) if place not in taken]
 
 
 def _groups(target: Package, part: Package) -> None:

@@ -41,6 +41,8 @@ USER_FIELDS = frozenset(
 )
 CARRIED_USER_FIELDS = USER_FIELDS - {"modifierid", "loggeduser", "relateduserid", "realuserid"}
 NOT_COUNTED_COMPONENTS = frozenset({"backup", "tool_recyclebin", "user"})
+# What Moodle makes anew from students' files whenever it is looked at.
+_DERIVED_AREAS = frozenset(["pages", "readonlypages", "partial", "combined", "importhtml", "tmp_jpg_to_pdf"])
 
 
 @dataclass
@@ -133,10 +135,16 @@ def referenced_users(docs: Iterator[Element]) -> set[int]:
     return found - {0}
 
 
-def enrolled(package: Package) -> set[int]:
-    """The ids of the people enrolled."""
+def enrolled(package: Package, without: tuple[str, ...] = ()) -> set[int]:
+    """The ids of the people enrolled, by any method but those."""
     doc = package.docs.get("course/enrolments.xml")
-    return {number(entry, "userid") for entry in doc.iter("enrolment")} if doc is not None else set()
+    methods = doc.iterfind("enrols/enrol") if doc is not None else ()
+    return {
+        number(entry, "userid")
+        for method in methods
+        if text(method, "enrol") not in without
+        for entry in method.iter("enrolment")
+    }
 
 
 def grade_items(package: Package) -> Iterator[Element]:
@@ -148,21 +156,23 @@ def grade_items(package: Package) -> Iterator[Element]:
             yield from grades.iter("grade_item")
 
 
-def count(package: Package, *, of_backup: bool = False) -> Counts:
-    """What the package holds, in the numbers of the port; of a backup, the people in it count as users."""
+def _counts(file: Element) -> bool:
+    component = text(file, "component")
+    derived = component == "assignfeedback_editpdf" and text(file, "filearea") in _DERIVED_AREAS
+    return text(file, "filename") != "." and component not in NOT_COUNTED_COMPONENTS and not derived
+
+
+def count(package: Package) -> Counts:
+    """What the package holds, in the numbers of the port."""
     items = list(grade_items(package))
     grades = [grade for item in items for grade in item.iter("grade_grade")]
     questions = package.docs.get("questions.xml")
     groups = package.docs.get("groups.xml")
-    counted = [
-        file
-        for file in package.files
-        if text(file, "filename") != "." and text(file, "component") not in NOT_COUNTED_COMPONENTS
-    ]
+    counted = [file for file in package.files if _counts(file)]
     return Counts(
         sections=len(package.sections),
         activities=dict(sorted(Counter(activity.module for activity in package.activities).items())),
-        users=len(package.users) if of_backup else len(enrolled(package)),
+        users=len(enrolled(package)),
         groups=len(list(groups.iter("group"))) if groups is not None else 0,
         grade_items=len(items),
         grades=sum(1 for grade in grades if text(grade, "finalgrade") or text(grade, "rawgrade")),

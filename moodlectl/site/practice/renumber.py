@@ -27,7 +27,8 @@ _OWN = {
 _REFERENCES = {
     "groupid": "group", "groupingid": "grouping", "defaultgroupingid": "grouping",
     "teamsubmissiongroupingid": "grouping",
-    "sectionid": "section", "moduleid": "cm", "contextid": "context", "usingcontextid": "context",
+    "sectionid": "section", "moduleinstance": "cm", "moduleid": "cm",
+    "contextid": "context", "usingcontextid": "context",
     "questionscontextid": "context", "parentcontextid": "context", "courseid": "course", "scaleid": "scale",
     "outcomeid": "outcome", "questioncategoryid": "question_category",
     "questionbankentryid": "question_bank_entry",
@@ -289,6 +290,8 @@ def _files(package: Package, numbers: Numbers) -> None:
         file.set("id", str(numbers.store.allocate("file")))
         if text(file, "component") == "course" and text(file, "filearea") == "section":
             _refer(file, "itemid", "section", numbers)
+        elif text(file, "component") == "badges":
+            _refer(file, "itemid", "badge", numbers)
         elif text(file, "component") == "question":
             for kind in ("question", "question_answer"):
                 if number(file, "itemid") in numbers.maps.get(kind, {}):

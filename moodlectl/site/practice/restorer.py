@@ -17,8 +17,8 @@ from xml.etree.ElementTree import Element
 from moodlectl.errors import Refused
 from moodlectl.site.port import Counts, LockedBy, Precheck, RestoreRequest, Setting
 from moodlectl.site.practice.cut import by_number, cut
-from moodlectl.site.practice.merge import empty, merge_into
-from moodlectl.site.practice.package import Package, count
+from moodlectl.site.practice.merge import empty, gaps, merge_into
+from moodlectl.site.practice.package import Package, count, enrolled
 from moodlectl.site.practice.people import Actor, Matches, identifier_hash, match
 from moodlectl.site.practice.plugins import FORMATS, MODULES, QUESTION_TYPES, RELEASE, VERSION
 from moodlectl.site.practice.reader import Read
@@ -37,6 +37,7 @@ from moodlectl.site.practice.settings import (
 from moodlectl.site.practice.store import Store
 from moodlectl.site.practice.xmltree import node, number, put, text
 
+NOT_PASSING = ("cohort", "meta")  # enrolment methods that mean nothing on another site
 _CHOICES = {"manual": 0, "with-users": 1, "always": 2}
 _WITHOUT = {
     "message": "the backup was made without it.",
@@ -62,8 +63,20 @@ class Prepared:
 
     @property
     def expected(self) -> Counts:
-        """What the chosen part of the backup holds."""
-        return count(self.part, of_backup=True)
+        """What the restore will bring: a whole one into a new course gives exactly these."""
+        part, mode = count(self.part), self.request.mode
+        sections, items = part.sections or 0, part.grade_items or 0
+        if mode != "merge":
+            sections += len(gaps(self.part.sections))
+            if items and "gradebook.xml" not in self.part.docs:
+                items += 1  # the course total comes into being with the first grade item
+        people = enrolled(self.part, without=() if self.passing else NOT_PASSING) & set(self.part.users)
+        return replace(part, sections=sections, grade_items=items, users=len(people))
+
+    @property
+    def passing(self) -> bool:
+        """Whether enrolments by cohort and by other courses mean something here."""
+        return self.same_site or int(self.sheet.value("enrolments") or 0) == 0
 
     @property
     def precheck(self) -> Precheck:
@@ -199,7 +212,8 @@ def _without_missing(package: Package) -> Package:
 
 def _is_newer(read: Read) -> bool:
     try:
-        return float(read.fact("moodle_version")) > float(VERSION)
+        # The first eight digits are the branch's date: a later build of the same branch is not newer.
+        return int(read.fact("moodle_version")[:8]) > int(VERSION[:8])
     except ValueError:
         return False
 
@@ -221,7 +235,7 @@ def _settle(
     store: Store, request: RestoreRequest, read: Read, actor: Actor, same_site: bool
 ) -> tuple[Sheet, Package, Matches]:
     sheet = _sheet(request, read, actor)
-    wishes = {**item_wishes(read.package, request.items, together=True), **_asked(request, sheet)}
+    wishes = {**item_wishes(read.package, request.items, together=False), **_asked(request, sheet)}
     sheet.apply(wishes)
     if not read.package.users or not sheet.value("users"):
         sheet.settings["users"] = replace(sheet.settings["users"], value=False)
@@ -361,7 +375,7 @@ def _course_texts(store: Store, prepared: Prepared, target: Package, category: i
                 and child.tag not in ("idnumber", "timecreated", "defaultgroupingid")
                 and not keep
             ):
-                put(mine, child.tag, child.text)
+                put(mine, child.tag, child.text or "")
             elif child.tag in ("tags", "customfields", "courseformatoptions"):
                 _replace_child(mine, deepcopy(child))
         if text(mine, "format") not in FORMATS:
@@ -443,6 +457,10 @@ def _enrolments(store: Store, prepared: Prepared, part: Package, target: Package
         list(doc.iter("enrol")) if doc is not None else [],
     )
     if doc is not None and methods and choice:
+        for holder in doc.iter("enrols"):
+            for method in [each for each in holder if text(each, "enrol") in NOT_PASSING]:
+                if not prepared.passing:
+                    holder.remove(method)
         for entries in doc.iter("user_enrolments"):
             for entry in [each for each in entries if number(each, "userid") not in part.users]:
                 entries.remove(entry)

@@ -140,6 +140,7 @@ def _documents(part: Package, chosen: Chosen, labels: Labels) -> dict[str, bytes
     docs["course/roles.xml"] = roles_doc()
     docs.update(part.docs)
     docs["course/inforef.xml"] = _inforef(part, list(part.docs.values()), part.contextid, None)
+    docs.update(_block_inforefs(part, part.docs))
     for section in part.sections:
         folder = f"sections/section_{section.id}"
         docs.update({f"{folder}/{path}": doc for path, doc in section.docs.items()})
@@ -160,12 +161,16 @@ def _activity_docs(part: Package, activity: ActivityDocs) -> dict[str, Element]:
     docs["roles.xml"] = roles_doc()
     docs.update(activity.docs)
     docs["inforef.xml"] = _inforef(part, list(activity.docs.values()), activity.contextid, None)
-    for path, doc in activity.docs.items():
-        if path.endswith("/block.xml"):
-            docs[path.replace("block.xml", "inforef.xml")] = _inforef(
-                part, [], int(doc.get("contextid", "0")), None
-            )
+    docs.update(_block_inforefs(part, activity.docs))
     return docs
+
+
+def _block_inforefs(part: Package, docs: dict[str, Element]) -> dict[str, Element]:
+    return {
+        path.replace("block.xml", "inforef.xml"): _inforef(part, [], int(doc.get("contextid", "0")), None)
+        for path, doc in docs.items()
+        if path.endswith("/block.xml")
+    }
 
 
 def _inforef(part: Package, docs: list[Element], contextid: int, section: int | None) -> Element:
