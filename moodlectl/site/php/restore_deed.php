@@ -121,7 +121,14 @@ function moodlectl_restore_close(moodlectl_restore_job $job) {
         return;
     }
     // A failed restore leaves its temporary tables behind in this database session.
-    restore_controller_dbops::drop_restore_temp_tables(end($job->restoreids));
+    moodlectl_restore_quietly($job, 'temporary tables', function() use ($DB) {
+        foreach (['backup_ids_temp', 'backup_files_temp'] as $table) {
+            if ($DB->get_manager()->table_exists($table)) {
+                $DB->get_manager()->drop_table(new xmldb_table($table));
+            }
+        }
+        restore_dbops::reset_backup_ids_cached();
+    });
     if ($job->state !== 'done') {
         list($in, $values) = $DB->get_in_or_equal($job->restoreids);
         $DB->delete_records_select('backup_controllers', "backupid $in", $values);
@@ -324,6 +331,7 @@ function moodlectl_restore_failed(moodlectl_restore_job $job, $e) {
             $DB->force_transaction_rollback();
         });
     }
+    moodlectl_restore_reconnect($job);
     moodlectl_restore_quietly($job, 'controller', function() use ($job) {
         moodlectl_restore_close($job);
     });
@@ -347,10 +355,23 @@ function moodlectl_restore_failed(moodlectl_restore_job $job, $e) {
     } catch (Throwable $ignored) {
         $left = 'what it holds cannot be told';
     }
-    $what = $job->mode === 'replace' ? 'The course had been emptied before; ' : 'The course may hold a part of the backup; ';
+    $what = $job->mode === 'replace' ? 'Replacing empties a course first; now ' : 'The course may hold a part of the backup; ';
     throw new moodlectl_error('failed', (string)$code, 'The restore broke off: ' . $message . ' ' . $what . $left . '.',
         $job->mode === 'replace' ? 'Put its former content back from the safety backup.'
             : 'Look at the course, and remove what came with the restore.', $details);
+}
+
+/** A database that has hung up is asked for a new connection, so that what is left can be seen and removed. */
+function moodlectl_restore_reconnect(moodlectl_restore_job $job) {
+    global $DB, $CFG;
+    try {
+        $DB->get_field_sql('SELECT 1 ' . $DB->sql_null_from_clause());
+    } catch (Throwable $e) {
+        moodlectl_restore_quietly($job, 'database', function() use ($DB, $CFG) {
+            $DB->dispose();
+            $DB->connect($CFG->dbhost, $CFG->dbuser, $CFG->dbpass, $CFG->dbname, $CFG->prefix, $CFG->dboptions);
+        });
+    }
 }
 
 /** A new course that did not come to be is removed, and that is said; always throws. */

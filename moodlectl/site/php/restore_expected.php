@@ -133,15 +133,17 @@ function moodlectl_restore_expected_groups(moodlectl_restore_job $job) {
 
 /** Grade items and grades with a value: of the activities, and the gradebook's own where it is restored. */
 function moodlectl_restore_expected_grades(moodlectl_restore_job $job, array $parts) {
-    $found = ['items' => 0, 'grades' => 0];
+    $found = ['items' => 0, 'grades' => 0, 'total' => false];
     foreach ($parts['activities'] as $directory => $activity) {
         moodlectl_restore_count_grades($job, $directory . '/grades.xml', $activity['userinfo'], $found);
     }
     $users = $job->controller->get_plan()->get_setting('users')->get_value();
-    if ($parts['whole'] && is_file($job->base . '/gradebook.xml')) {
+    $gradebook = $parts['whole'] && is_file($job->base . '/gradebook.xml');
+    if ($gradebook) {
         moodlectl_restore_count_grades($job, $job->base . '/gradebook.xml', $users, $found);
-    } else if ($found['items'] && $job->mode !== 'merge') {
-        // The course total comes into being with the first grade item.
+    }
+    if (!$found['total'] && ($found['items'] || $gradebook) && $job->mode !== 'merge') {
+        // The course total comes into being with the first grade item, or with the gradebook.
         $found['items']++;
     }
     return $found;
@@ -152,6 +154,8 @@ function moodlectl_restore_count_grades(moodlectl_restore_job $job, $path, $user
     moodlectl_restore_walk_xml($path, function($reader) use ($users, $known, &$found) {
         if ($reader->name === 'grade_item') {
             $found['items']++;
+        } else if ($reader->name === 'itemtype') {
+            $found['total'] = $found['total'] || $reader->readString() === 'course';
         } else if ($reader->name === 'grade_grade') {
             $grade = $users ? moodlectl_restore_record($reader->expand()) : null;
             if ($grade && isset($known[(int)$grade->userid]) && (isset($grade->finalgrade) || isset($grade->rawgrade))) {
@@ -260,15 +264,16 @@ function moodlectl_restore_expected_files(moodlectl_restore_job $job, array $par
         }
     }
     $found = ['count' => 0, 'bytes' => 0];
+    $whole = $parts['whole'];
     moodlectl_restore_records($job->base . '/files.xml', 'file',
-        function($file) use ($job, $refs, $withpeople, $contexts, $questions, &$found) {
+        function($file) use ($job, $refs, $withpeople, $contexts, $questions, $whole, &$found) {
             if ($file->filename === '.' || $file->component === 'user' || isset($job->lost[$file->contenthash])) {
                 return;
             }
             $id = (int)$file->id;
             $in = isset($refs[$id]) && moodlectl_restore_file_wanted($job, $file)
                 && ($withpeople[$id] || !moodlectl_restore_personal_area($file));
-            if ($in || moodlectl_restore_file_of_component($job, $file, $contexts, $questions)) {
+            if ($in || moodlectl_restore_file_of_component($job, $file, $contexts, $questions, $whole)) {
                 $found['count']++;
                 $found['bytes'] += (int)$file->filesize;
             }
@@ -300,7 +305,7 @@ function moodlectl_restore_file_wanted(moodlectl_restore_job $job, $file) {
 }
 
 /** Files that go by their component: groups, badges, grades, questions. */
-function moodlectl_restore_file_of_component(moodlectl_restore_job $job, $file, array $contexts, array $questions) {
+function moodlectl_restore_file_of_component(moodlectl_restore_job $job, $file, array $contexts, array $questions, $whole) {
     $plan = $job->controller->get_plan();
     $on = function($name) use ($plan) {
         return $plan->setting_exists($name) && $plan->get_setting($name)->get_value();
@@ -311,7 +316,8 @@ function moodlectl_restore_file_of_component(moodlectl_restore_job $job, $file, 
         case 'grouping':
             return $on('groups');
         case 'badges':
-            return $on('badges') && $on('activities');
+            // restore_badges_structure_step: only together with everything.
+            return $on('badges') && $whole;
         case 'grade':
             return !empty($contexts[$context]) && ($file->filearea !== 'historyfeedback' || $on('grade_histories'));
     }
