@@ -1,4 +1,4 @@
-"""Making one backup over the shell, and the settings it offers (``php/backup.php``, ``backup_settings.php``)."""
+"""Making one backup over the shell, and the settings it offers (see ``php/backup.php``)."""
 
 from __future__ import annotations
 

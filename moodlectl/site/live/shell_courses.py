@@ -54,7 +54,7 @@ def read_category(record: Record) -> Category:
 def courses(
     runner: Runner, *, category_id: int | None = None, search: str | None = None
 ) -> tuple[Course, ...]:
-    """The courses of a category with those below it, those a search finds, both, or all but the front page."""
+    """The courses of a category with those below it, those a search finds, both, or all."""
     reply = runner.ask("courses", {"category_id": category_id, "search": search})
     return tuple(read_course(each) for each in reply)
 

@@ -55,7 +55,7 @@ function moodlectl_automated_due() {
     global $DB;
     return $DB->get_records_sql('SELECT c.id, c.shortname FROM {course} c
         LEFT JOIN {backup_courses} bc ON bc.courseid = c.id
-        WHERE bc.nextstarttime IS NULL OR bc.nextstarttime < ? OR bc.laststatus = 6 ORDER BY c.sortorder', [time()]);
+        WHERE bc.nextstarttime IS NULL OR bc.nextstarttime < ? OR bc.laststatus = ? ORDER BY c.sortorder', [time(), '6']);
 }
 
 /**

@@ -29,14 +29,16 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
         chdir($GLOBALS['CFG']->dirroot . '/backup');
         $io->begun();
         $run->begun = true;
+        moodlectl_backup_watch_copies($run);
         $controller->finish_ui();
         $controller->execute_plan();
+        restore_error_handler();
         $results = $controller->get_results();
         if ($io->client_gone()) {
             throw new moodlectl_error('failed', 'client_gone', 'Whoever asked for the backup has gone away.');
         }
         $file = moodlectl_backup_check_stored($results, $course);
-        $warnings = moodlectl_backup_warnings($results, $run->log);
+        $warnings = moodlectl_backup_warnings($results, $run, $course);
     } catch (Throwable $problem) {
         moodlectl_backup_take_back($run);
         throw moodlectl_backup_failed($problem, $run);
@@ -213,9 +215,24 @@ function moodlectl_backup_run_state($controller, $temp) {
     $run->log = $controller->get_plan()->get_basepath() . '.log';
     $run->area = null;
     $run->filename = null;
+    $run->missing = [];
     $run->begun = false;
     $run->done = false;
     return $run;
+}
+
+/**
+ * Note files whose content is missing on the site: Moodle's copy of them fails with nothing but a PHP warning, and the
+ * backup ends as if it were whole (lib/filestorage/file_system_filedir.php copy_content_from_storedfile, 3.9 to 5.1).
+ */
+function moodlectl_backup_watch_copies($run) {
+    $previous = null;
+    $previous = set_error_handler(function($level, $message, $file, $line) use ($run, &$previous) {
+        if (preg_match('~^copy\(.*/([0-9a-f]{40})\): ~i', $message, $match)) {
+            $run->missing[$match[1]] = true;
+        }
+        return $previous ? call_user_func($previous, $level, $message, $file, $line) : false;
+    });
 }
 
 /**
@@ -490,14 +507,15 @@ function moodlectl_backup_check_stored(array $results, $course) {
 
 /**
  * Moodle's warnings, word for word: those of the web page (backup/util/ui/backup_ui_stage.class.php, stage complete)
- * and those of the run's own log (backup/util/loggers/file_logger.class.php).
+ * and those of the run's own log (backup/util/loggers/file_logger.class.php); and the files that were missing.
  */
-function moodlectl_backup_warnings(array $results, $log) {
+function moodlectl_backup_warnings(array $results, $run, $course) {
     $warnings = [];
+    $log = $run->log;
     if (!empty($results['include_file_references_to_external_content'])) {
         $warnings[] = get_string('filereferencesincluded', 'backup');
     }
-    if (!empty($results['missing_files_in_pool'])) {
+    if (!empty($results['missing_files_in_pool']) || $run->missing) {
         $warnings[] = get_string('missingfilesinpool', 'backup');
     }
     $handle = is_readable($log) ? fopen($log, 'r') : false;
@@ -509,5 +527,26 @@ function moodlectl_backup_warnings(array $results, $log) {
     if ($handle) {
         fclose($handle);
     }
-    return array_values(array_unique($warnings));
+    return array_values(array_unique(array_merge($warnings, moodlectl_backup_missing($run, $course))));
+}
+
+/**
+ * One sentence for each file of the course whose content is missing on the site, at most fifty.
+ */
+function moodlectl_backup_missing($run, $course) {
+    global $DB;
+    if (!$run->missing) {
+        return [];
+    }
+    list($in, $hashes) = $DB->get_in_or_equal(array_slice(array_keys($run->missing), 0, 1000));
+    list($below, $values) = moodlectl_below_sql(context_course::instance($course->id));
+    $files = $DB->get_records_sql("SELECT f.id, f.filename, f.component, f.filearea FROM {files} f
+        JOIN {context} ctx ON ctx.id = f.contextid WHERE f.contenthash $in AND $below ORDER BY f.id",
+        array_merge($hashes, $values), 0, 50);
+    $sentences = [];
+    foreach ($files as $file) {
+        $sentences[] = "The content of {$file->filename} ({$file->component}, {$file->filearea}) is missing on the site, "
+            . 'and so in the backup.';
+    }
+    return $sentences;
 }

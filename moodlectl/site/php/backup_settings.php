@@ -29,6 +29,7 @@ function moodlectl_call_backup_settings(array $params, moodlectl_io $io) {
  */
 function moodlectl_backup_load() {
     global $CFG;
+    require_once($CFG->libdir . '/filelib.php');
     require_once($CFG->dirroot . '/course/lib.php');
     require_once($CFG->dirroot . '/backup/util/includes/backup_includes.php');
     require_once($CFG->dirroot . '/backup/util/includes/restore_includes.php');

@@ -390,6 +390,8 @@ function moodlectl_call_manifest(array $params, moodlectl_io $io) {
  * (lib/filestorage/mbz_packer.php; as backup_general_helper::get_backup_information_from_mbz does).
  */
 function moodlectl_read_manifest($archive) {
+    global $CFG;
+    require_once($CFG->libdir . '/filelib.php');
     $directory = make_request_directory();
     $xml = null;
     try {
