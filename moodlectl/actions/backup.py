@@ -149,10 +149,9 @@ def run_all(
 
 
 def _nothing_begun(error: MoodlectlError, course: str) -> MoodlectlError:
-    told = type(error)(
+    return type(error)(
         f"{course}: {error.message} No backup was begun.", error.hint, code=error.code, details=error.details
     )
-    return told
 
 
 def stored(file: BackupFile) -> str:

@@ -23,5 +23,5 @@ def show(site: Site, word: str) -> Shown:
     """What there is to know of a course before backing it up. Reads only. Raises NotFound."""
     course = naming.find_course(site, word)
     listing = site.backups(course.id)
-    numbers = {area: sum(1 for f in listing.files if f.area == area) for area in AREAS}
+    numbers: dict[str, int] = {area: sum(1 for f in listing.files if f.area == area) for area in AREAS}
     return Shown(course, site.contents(course.id), numbers, listing.notes)

@@ -226,7 +226,7 @@ def find_stored(site: Site, backup: StoredBackup, *, owner: str | None = None) -
 
 @dataclass(frozen=True)
 class ItemRef:
-    """An ITEM taken apart. ``kind``: ``section-number``, ``section-name``, ``cmid``, ``name`` (of a module), ``mod``."""
+    """An ITEM taken apart; ``word`` is how it was written, ``module`` the type for ``name`` and ``mod``."""
 
     kind: Literal["section-number", "section-name", "cmid", "name", "mod"]
     value: str
@@ -413,7 +413,7 @@ def _one(item: ItemRef, found: Sequence[object], lines: list[str]) -> None:
 
 def settings_from(with_: Sequence[str], without: Sequence[str]) -> dict[str, bool]:
     """The root settings asked for by ``--with a,b`` and ``--without c``. Raises UsageError for one named in both."""
-    wanted = {name: True for name in _names(with_)}
+    wanted = dict.fromkeys(_names(with_), True)
     for name in _names(without):
         if wanted.get(name):
             raise UsageError(f"The setting '{name}' is asked for both with and without.")

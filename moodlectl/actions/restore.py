@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from moodlectl.actions import files, naming
+from moodlectl.actions import files, manifest, naming
 from moodlectl.actions.naming import ItemWords
 from moodlectl.actions.verify import differences
 from moodlectl.errors import UsageError
@@ -141,17 +141,10 @@ def _sections(site: Site, source: RestoreSource, *, needed: bool) -> Sequence[Se
     from moodlectl import mbz
 
     if source.path is not None:
-        return sections_of(mbz.inspect(source.path))
+        return manifest.sections(mbz.inspect(source.path))
     if not needed or source.stored is None:
         return ()
-    return sections_of(mbz.parse_manifest(site.manifest_xml(source.stored)))
-
-
-def sections_of(manifest: object) -> Sequence[Section]:
-    """The sections and activities of a backup as the port writes them, with the backup's own ids."""
-    from moodlectl.actions import manifest as told
-
-    return told.sections(manifest)
+    return manifest.sections(mbz.parse_manifest(site.manifest_xml(source.stored)))
 
 
 def plan(site: Site, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:

@@ -25,12 +25,10 @@ def differences(restored: Restored) -> tuple[str, ...]:
     as both together the most. Activities are always added, never merged, so they are counted exactly.
     """
     merged = restored.mode == "merge"
-    return tuple(
-        [
-            *_activities(restored),
-            *_sections(restored, merged=merged),
-            *_numbers(restored, merged=merged),
-        ]
+    return (
+        *_activities(restored),
+        *_sections(restored, merged=merged),
+        *_numbers(restored, merged=merged),
     )
 
 

@@ -11,15 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from moodlectl.cli import backup, category, course, demo, restore, site
 from moodlectl.cli.state import Output, State
-
-if TYPE_CHECKING:
-    from moodlectl.errors import MoodlectlError
 
 EPILOG = "The global options (--site, --config, -o, -q, -v, --no-color, -y) may stand anywhere on the line."
 

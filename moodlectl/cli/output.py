@@ -170,7 +170,9 @@ def confirm(state: State, question: str, *, refusal: str) -> None:
     if state.yes:
         return
     if not sys.stdin.isatty():
-        raise Refused(f"{refusal}: nobody is there to ask.", "Add --yes to do it without a question.", code="not_confirmed")
+        raise Refused(
+            f"{refusal}: nobody is there to ask.", "Add --yes to do it without a question.", code="not_confirmed"
+        )
     if not typer.confirm(plain(question), err=True):
         raise Refused(f"{refusal}: you said no.", code="not_confirmed")
 

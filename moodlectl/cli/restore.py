@@ -116,12 +116,12 @@ def restore(
         startdate=day,
         visible=visible,
         settings=naming.settings_from(with_, without),
-        enrolments=enrolments.value if enrolments else None,  # type: ignore[arg-type]
+        enrolments=enrolments.value if enrolments else None,
         keep_enrolments=keep_enrolments,
         keep_groups=keep_groups,
         overwrite_config=overwrite_config,
         items=naming.ItemWords(only=only, skip=skip, userdata=userdata, no_userdata=no_userdata),
-        users_conflict=on_user_conflict.value,  # type: ignore[arg-type]
+        users_conflict=on_user_conflict.value,
         allow=allow,
         as_user=as_user,
     )

@@ -47,7 +47,8 @@ def shell_loop(moodle: LiveMoodle, course: str, folder: Path) -> None:
     scp = ["scp", "-q", "-F", str(moodle.ssh_config)]
     run(*scp, f"{moodle.ssh_alias}:{remote}/{name}", folder / name)
     run(*scp, folder / name, f"{moodle.ssh_alias}:{remote}/back.mbz")
-    run(*ssh, f"chmod 644 {remote}/back.mbz; {sudo} php {cli}/restore_backup.php --file={remote}/back.mbz --categoryid=1")
+    run(*ssh, f"chmod 644 {remote}/back.mbz")
+    run(*ssh, f"{sudo} php {cli}/restore_backup.php --file={remote}/back.mbz --categoryid=1")
     run(*ssh, f"rm -rf {remote}")
 
 

@@ -36,7 +36,9 @@ def test_too_much_is_a_difference_as_well() -> None:
 
 
 def test_a_merge_adds_activities_and_meets_people_who_may_be_there() -> None:
-    before = Counts(sections=4, activities={"quiz": 1}, users=3, groups=0, grade_items=1, grades=0, questions=0, files=0)
+    before = Counts(
+        sections=4, activities={"quiz": 1}, users=3, groups=0, grade_items=1, grades=0, questions=0, files=0
+    )
     after = replace(HOLDS, sections=4, activities={"quiz": 3, "page": 1}, users=6)
     assert differences(restored("merge", before, after)) == ()
     lost = replace(after, users=4)
