@@ -51,7 +51,7 @@ function moodlectl_restore_parts(moodlectl_restore_job $job) {
     }
     // The gradebook's own part is restored only with everything (restore_gradebook_structure_step).
     $parts['whole'] = $parts['whole'] && !$plan->is_missing_modules() && $plan->get_setting('activities')->get_value()
-        && $job->info->type === backup::TYPE_1COURSE;
+        && $job->info->type !== backup::TYPE_1SECTION;
     return $parts;
 }
 
