@@ -64,7 +64,13 @@ echo json_encode(['id' => (int)$course->id, 'cms' => $cms,
     'sections' => (object)array_map('intval', $sections)]);
 """
 
-DELETE_COURSE = "delete_course((int)$arguments['id'], false);"
+DELETE_COURSE = """
+foreach ($DB->get_fieldset_select('files', 'id', "component = 'user' AND filearea = 'backup' AND filename LIKE ?",
+        ["%-moodle2-course-{$arguments['id']}-%"]) as $id) {
+    get_file_storage()->get_file_by_id($id)->delete();
+}
+delete_course((int)$arguments['id'], false);
+"""
 
 SETTING = re.compile(
     r"<setting>\s*<level>(\w+)</level>(?:\s*<(?:section|activity)>\w+</(?:section|activity)>)?"
