@@ -48,9 +48,7 @@ def activities(path: Path) -> list[tuple[int, str]]:
 
 def settings(path: Path) -> dict[str, str]:
     """Every setting a backup was made with."""
-    return {
-        one.findtext("name", ""): one.findtext("value", "") for one in manifest(path).iterfind("settings/setting")
-    }
+    return {one.findtext("name", ""): one.findtext("value", "") for one in manifest(path).iterfind("settings/setting")}
 
 
 def changed(path: Path, target: Path, change: Callable[[str, bytes], tuple[str, bytes]]) -> Path:

@@ -23,6 +23,17 @@ from moodlectl.site.port import (
 
 LIVE = Path(__file__).parents[1] / "live"
 
+# Moodle's own admin/cli/delete_course.php stumbles in 5.1: it does not load course/lib.php.
+DELETE_COURSE = """
+require_once($CFG->dirroot . '/course/lib.php');
+$course = $DB->get_record('course', ['id' => $arguments['id']]);
+if ($course) {
+    $course->deletesource = 'restore'; // Past the recycle bin.
+    delete_course($course, false);
+    fix_course_sortorder();
+}
+"""
+
 
 @dataclass
 class World:
@@ -102,7 +113,8 @@ class World:
             self.remove(course_id)
         for file in self.stored:
             if file.course_id not in self.made and any(
-                one.locator == file.locator for one in self.site.backups(file.course_id).files
+                one.locator == file.locator
+                for one in self.site.backups(file.course_id, [file.area], owner=file.owner).files
             ):
                 self.site.delete_backup(file)
 
@@ -149,8 +161,7 @@ def live_world(moodle: Any, tmp: Path) -> Iterator[World]:
             moodle.cli("admin/cli/cfg.php", "--component=backup", f"--name={key}", "--unset")
 
     def remove(course_id: int) -> None:
-        words = (f"--courseid={course_id}", "--disablerecyclebin", "--non-interactive")
-        moodle.cli("admin/cli/delete_course.php", *words)
+        moodle.php(DELETE_COURSE, id=course_id)
 
     site = open_site(config)
     world = World(moodle.name, site, tmp, lock, remove)

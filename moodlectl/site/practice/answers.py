@@ -101,9 +101,7 @@ class PracticeSite:
 
     def info(self) -> SiteInfo:
         """The site's name, address and release. Reads only."""
-        return SiteInfo(
-            "Practice site", maker.WWWROOT, RELEASE, VERSION, self._as, identifier_hash(self.store)
-        )
+        return SiteInfo("Practice site", maker.WWWROOT, RELEASE, VERSION, self._as, identifier_hash(self.store))
 
     def check(self) -> Sequence[Check]:
         """Everything is well, save one thing an administrator should look at. Reads only."""
@@ -112,9 +110,7 @@ class PracticeSite:
         last = self.store.rows("SELECT max(ended) FROM automated")[0][0]
         shown = datetime.fromtimestamp(last, UTC).date() if last else "never"
         return (
-            Check(
-                "folder", Verdict.OK, f"{self.store.folder} can be written to; its files take {size} bytes"
-            ),
+            Check("folder", Verdict.OK, f"{self.store.folder} can be written to; its files take {size} bytes"),
             Check("release", Verdict.OK, f"behaves as Moodle {RELEASE}"),
             Check("user", Verdict.OK, f"acts as {self._as}"),
             Check("courses", Verdict.OK, f"{courses} courses"),
@@ -230,9 +226,7 @@ class PracticeSite:
                 section.title if section.title != str(section.number) else _plain_title(section.number),
                 section.docs["section.xml"].findtext("visible", "1") == "1",
                 tuple(
-                    Activity(
-                        activity.id, activity.module, activity.title, activity.visible, below.get(activity.id)
-                    )
+                    Activity(activity.id, activity.module, activity.title, activity.visible, below.get(activity.id))
                     for activity in package.activities_of(section.id)
                 ),
                 section.parent,
@@ -263,9 +257,7 @@ class PracticeSite:
         acting.need("moodle/backup:backupcourse", course.id, f"back up the course {course.shortname}")
         return maker.make(self.store, request, acting, int(time.time()), on_progress)
 
-    def backups(
-        self, course_id: int, areas: Sequence[Area] = AREAS, *, owner: str | None = None
-    ) -> BackupListing:
+    def backups(self, course_id: int, areas: Sequence[Area] = AREAS, *, owner: str | None = None) -> BackupListing:
         """The backups of a course in those areas, newest first. Reads only."""
         course, acting = self._require_course(course_id), self._actor()
         found, notes = [], []
@@ -280,8 +272,7 @@ class PracticeSite:
             if area == "private" and owner and owner != acting.user.username:
                 if acting.user.role != "admin":
                     raise AccessError(
-                        f"Only an administrator may look into the private backup area of another user"
-                        f" ({owner}).",
+                        f"Only an administrator may look into the private backup area of another user ({owner}).",
                         "Act as an administrator, or as that user (--as USERNAME).",
                         code="not_administrator",
                     )
@@ -316,14 +307,10 @@ class PracticeSite:
             )
         path = self.store.content_path(rows[0]["contenthash"])
         if not path.is_file():
-            raise Failed(
-                f"The content of {file.filename} is missing in the site's file pool.", code="unreadable"
-            )
+            raise Failed(f"The content of {file.filename} is missing in the site's file pool.", code="unreadable")
         return path
 
-    def download(
-        self, file: BackupFile, destination: Path, on_progress: OnProgress = no_progress
-    ) -> BackupFile:
+    def download(self, file: BackupFile, destination: Path, on_progress: OnProgress = no_progress) -> BackupFile:
         """Bring a backup down, resuming ``destination.part``; checks size and sha1. Reads only."""
         path = self._path(file)
         size = path.stat().st_size
@@ -429,9 +416,7 @@ class PracticeSite:
             acting.need("moodle/course:create", None, "create courses", "no_capability")
         else:
             target = self._require_course(request.course_id or 0)
-            acting.need(
-                "moodle/restore:restorecourse", target.id, "restore into this course", "no_capability"
-            )
+            acting.need("moodle/restore:restorecourse", target.id, "restore into this course", "no_capability")
         for name in ("shortname", "idnumber"):
             value = getattr(request, name)
             if value and self.store.rows(
@@ -450,9 +435,7 @@ class PracticeSite:
 
     def _read(self, request: RestoreRequest, on_progress: OnProgress, *, keep_files: bool) -> Read:
         source = request.source
-        path = (
-            source.path if source.path is not None else self._path(source.stored) if source.stored else None
-        )
+        path = source.path if source.path is not None else self._path(source.stored) if source.stored else None
         if path is None:
             raise UsageError("A restore needs a backup: a file, or one stored on the site.", code="no_source")
         return read_backup(path, self.store, on_progress, keep_files=keep_files)
@@ -472,9 +455,7 @@ class PracticeSite:
             maker.make(self.store, BackupRequest(row["id"]), admin, started, no_progress, "automated")
             ended = int(time.time())
             with self.store.transaction():
-                self.store.run(
-                    "INSERT OR REPLACE INTO automated VALUES (?, ?, ?, 'ok')", row["id"], started, ended
-                )
+                self.store.run("INSERT OR REPLACE INTO automated VALUES (?, ?, ?, 'ok')", row["id"], started, ended)
                 self.store.run(
                     "DELETE FROM backups WHERE area = 'automated' AND course = ?1 AND id NOT IN ("
                     " SELECT id FROM backups WHERE area = 'automated' AND course = ?1"

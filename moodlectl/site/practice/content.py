@@ -170,9 +170,7 @@ def forum(
     return doc, attached
 
 
-def assign(
-    where: Where, name: str, due: int, work: Sequence[tuple[int, float | None]], cast: Cast
-) -> Element:
+def assign(where: Where, name: str, due: int, work: Sequence[tuple[int, float | None]], cast: Cast) -> Element:
     """An assignment; ``work`` is who has handed in and the grade given, if any."""
     submissions, grades = [], []
     for user, value in work:

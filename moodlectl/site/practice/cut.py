@@ -40,13 +40,9 @@ def cut(package: Package, chosen: Chosen) -> Package:
     of.
     """
     activities = [_activity(each, chosen) for each in package.activities if each.id in chosen.activities]
-    sections = [
-        replace(each, docs=deepcopy(each.docs)) for each in package.sections if each.id in chosen.sections
-    ]
+    sections = [replace(each, docs=deepcopy(each.docs)) for each in package.sections if each.id in chosen.sections]
     complete = len(activities) == len(package.activities)
-    part = Package(
-        package.course_id, package.contextid, _course_docs(package, chosen, complete), sections, activities
-    )
+    part = Package(package.course_id, package.contextid, _course_docs(package, chosen, complete), sections, activities)
     _cut_questions(part)
     if chosen["users"]:
         wanted = referenced_users(part.all_docs())
@@ -57,9 +53,7 @@ def cut(package: Package, chosen: Chosen) -> Package:
 
 def _activity(activity: ActivityDocs, chosen: Chosen) -> ActivityDocs:
     kept = {
-        path: deepcopy(doc)
-        for path, doc in activity.docs.items()
-        if chosen["blocks"] or not path.startswith("blocks/")
+        path: deepcopy(doc) for path, doc in activity.docs.items() if chosen["blocks"] or not path.startswith("blocks/")
     }
     for setting, paths in _ACTIVITY_DOCS.items():
         if not chosen[setting]:
@@ -150,9 +144,7 @@ def _cut_files(package: Package, part: Package, chosen: Chosen) -> list[Element]
     for file in package.files:
         context, component, area = number(file, "contextid"), text(file, "component"), text(file, "filearea")
         if context == package.contextid:
-            lost_section = (
-                component == "course" and area == "section" and number(file, "itemid") not in sections
-            )
+            lost_section = component == "course" and area == "section" and number(file, "itemid") not in sections
             wanted = (
                 not lost_section
                 and (component, area) != ("course", "legacy")

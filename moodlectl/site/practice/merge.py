@@ -153,9 +153,7 @@ def _enrolments(target: Package, part: Package, store: Store) -> None:
     for method in its.iter("enrol"):
         if not method.get("id"):
             continue  # the field of the same name
-        same = next(
-            (each for each in methods.findall("enrol") if text(each, "enrol") == text(method, "enrol")), None
-        )
+        same = next((each for each in methods.findall("enrol") if text(each, "enrol") == text(method, "enrol")), None)
         if same is None:
             methods.append(method)
             continue
@@ -209,8 +207,7 @@ def _files(target: Package, part: Package) -> None:
 
     def place(file: Element) -> tuple[str, ...]:
         return tuple(
-            text(file, key)
-            for key in ("contextid", "component", "filearea", "itemid", "filepath", "filename")
+            text(file, key) for key in ("contextid", "component", "filearea", "itemid", "filepath", "filename")
         )
 
     known = {place(file) for file in target.files}

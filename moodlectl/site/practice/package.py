@@ -120,9 +120,7 @@ class Package:
     def content_hashes(self) -> dict[str, int]:
         """The content of every file, by sha1, with its size in bytes."""
         return {
-            text(file, "contenthash"): number(file, "filesize")
-            for file in self.files
-            if text(file, "filename") != "."
+            text(file, "contenthash"): number(file, "filesize") for file in self.files if text(file, "filename") != "."
         }
 
 

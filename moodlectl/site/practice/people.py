@@ -62,9 +62,7 @@ class Actor:
         }
         return (3 in roles and capability in _TEACHER) or (bool(roles) and capability in _STUDENT)
 
-    def need(
-        self, capability: str, course_id: int | None, todo: str, code: str = "missing_capability"
-    ) -> None:
+    def need(self, capability: str, course_id: int | None, todo: str, code: str = "missing_capability") -> None:
         """Raises AccessError, naming the capability, where the user lacks it."""
         if not self.may(capability, course_id):
             raise AccessError(
@@ -106,14 +104,8 @@ class Matches:
     def words(self) -> tuple[str, ...]:
         """Moodle's own sentences for what is wrong (lang/en/error.php)."""
         return (
-            *(
-                f"Trying to restore user '{name}' from backup file will cause conflict"
-                for name in self.conflicts
-            ),
-            *(
-                f"User '{name}' cannot be created: you do not have the permission"
-                for name in self.uncreatable
-            ),
+            *(f"Trying to restore user '{name}' from backup file will cause conflict" for name in self.conflicts),
+            *(f"User '{name}' cannot be created: you do not have the permission" for name in self.uncreatable),
         )
 
 
@@ -140,11 +132,7 @@ def _same_site(user: Element, there: User | None, by_id: User | None) -> User | 
     if there is not None and (there.id == ident(user) or _is_anonymous(user)):
         return there
     deleted = text(user, "deleted") == "1"
-    if (
-        deleted
-        and by_id is not None
-        and _email(by_id.element)[:89] == _without_time(text(user, "username"))[:89]
-    ):
+    if deleted and by_id is not None and _email(by_id.element)[:89] == _without_time(text(user, "username"))[:89]:
         return by_id
     return None
 

@@ -106,9 +106,7 @@ def _question(banked: Banked, cast: Cast) -> Element:
     )  # fmt: skip
 
 
-def quiz(
-    where: Where, name: str, banked: Sequence[Banked], attempts: Sequence[tuple[int, int]], cast: Cast
-) -> Element:
+def quiz(where: Where, name: str, banked: Sequence[Banked], attempts: Sequence[tuple[int, int]], cast: Cast) -> Element:
     """A quiz over those questions; ``attempts`` is who tried and how many of the answers were right."""
     instance, _, _, contextid = where
     slots = []

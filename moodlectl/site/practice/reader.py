@@ -88,9 +88,7 @@ def read_backup(path: Path, store: Store, on_progress: OnProgress, *, keep_files
 def _require_course(information: Element) -> None:
     kind = information.findtext("details/detail/type", "")
     if kind != "course":
-        raise Refused(
-            f"The backup holds a single {kind}, not a course.", code="not_a_course", details={"type": kind}
-        )
+        raise Refused(f"The backup holds a single {kind}, not a course.", code="not_a_course", details={"type": kind})
     if text(information, "original_course_format") == "site":
         raise Refused(
             "This is a backup of a front page; Moodle does not restore it into a course.",
@@ -126,9 +124,7 @@ def _package(information: Element, docs: dict[str, Element]) -> Package:
     course = docs.get("course/course.xml")
     if course is None:
         raise Refused("The backup holds no course: course/course.xml is missing.", code="not_a_backup")
-    package = Package(
-        number(information, "original_course_id"), number(information, "original_course_contextid")
-    )
+    package = Package(number(information, "original_course_id"), number(information, "original_course_contextid"))
     users, files = docs.pop("users.xml", None), docs.pop("files.xml", None)
     if users is not None:
         package.users = {ident(user): user for user in users.iterfind("user")}

@@ -93,9 +93,7 @@ class Prepared:
         return Precheck(self.matches.words, tuple(warnings), self.missing)
 
 
-def prepare(
-    store: Store, request: RestoreRequest, read: Read, actor: Actor, target: Package | None
-) -> Prepared:
+def prepare(store: Store, request: RestoreRequest, read: Read, actor: Actor, target: Package | None) -> Prepared:
     """Settle the settings, and find what stands against it. Raises UsageError and Refused. Reads only."""
     names = {word: request.settings.get(f"course_{word}") for word in ("fullname", "shortname")}
     texts = {word: str(name) for word, name in names.items() if isinstance(name, str)}
@@ -129,8 +127,7 @@ def refuse(prepared: Prepared, username: str) -> None:
         if danger not in prepared.request.allow:
             words = {
                 "newer-backup": "The backup was made by a newer Moodle than this site's.",
-                "missing-plugins": f"The site lacks plugins that the backup needs:"
-                f" {', '.join(prepared.missing)}.",
+                "missing-plugins": f"The site lacks plugins that the backup needs: {', '.join(prepared.missing)}.",
                 "without-files": "The backup carries no files and the site has not got them all.",
             }
             raise Refused(words[danger], f"Accept it with --allow {danger}.", code=danger, details=details)
@@ -310,9 +307,7 @@ def _course_settings(request: RestoreRequest, read: Read) -> dict[str, str | int
 
 def _asked(request: RestoreRequest, sheet: Sheet) -> dict[str, str | int | bool | None]:
     known = [
-        name
-        for name, setting in sheet.settings.items()
-        if setting.level in ("root", "course") and setting.visible
+        name for name, setting in sheet.settings.items() if setting.level in ("root", "course") and setting.visible
     ]
     require_known((name for name in request.settings if name not in sheet.settings), known, "restores")
     asked: dict[str, str | int | bool | None] = dict(request.settings)
@@ -370,11 +365,7 @@ def _course_texts(store: Store, prepared: Prepared, target: Package, category: i
     if request.mode == "new" or prepared.sheet.value("overwrite_conf"):
         for child in prepared.part.course:
             keep = request.mode != "new" and child.tag in ("fullname", "shortname", "startdate", "enddate")
-            if (
-                len(child) == 0
-                and child.tag not in ("idnumber", "timecreated", "defaultgroupingid")
-                and not keep
-            ):
+            if len(child) == 0 and child.tag not in ("idnumber", "timecreated", "defaultgroupingid") and not keep:
                 put(mine, child.tag, child.text or "")
             elif child.tag in ("tags", "customfields", "courseformatoptions"):
                 _replace_child(mine, deepcopy(child))
@@ -385,9 +376,7 @@ def _course_texts(store: Store, prepared: Prepared, target: Package, category: i
         put(mine, "fullname", fullname)
         put(mine, "shortname", shortname)
         idnumber = text(prepared.part.course, "idnumber")
-        free = not store.rows(
-            "SELECT 1 FROM courses WHERE idnumber = ? AND id <> ?", idnumber, target.course_id
-        )
+        free = not store.rows("SELECT 1 FROM courses WHERE idnumber = ? AND id <> ?", idnumber, target.course_id)
         put(mine, "idnumber", idnumber if prepared.same_site and idnumber and free else "")
 
 
@@ -466,13 +455,9 @@ def _enrolments(store: Store, prepared: Prepared, part: Package, target: Package
                 entries.remove(entry)
         part.docs[path] = doc
         return
-    people = (
-        [number(each, "userid") for each in doc.iter("enrolment")] if doc is not None else list(part.users)
-    )
+    people = [number(each, "userid") for each in doc.iter("enrolment")] if doc is not None else list(part.users)
     people = [user for user in dict.fromkeys(people) if user in part.users]
     if people or path not in target.docs:
         entries_by_hand = [enrolment(store.allocate("enrolment"), user, now) for user in people]
-        manual = enrol_method(
-            store.allocate("enrol"), "manual", *entries_by_hand, timecreated=now, timemodified=now
-        )
+        manual = enrol_method(store.allocate("enrol"), "manual", *entries_by_hand, timecreated=now, timemodified=now)
         part.docs[path] = node("enrolments", node("enrols", manual))

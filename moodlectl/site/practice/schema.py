@@ -19,9 +19,7 @@ _NOT_SAID: dict[str, Value] = dict.fromkeys(
 )
 
 
-def with_defaults(
-    tag: str, defaults: dict[str, Value], given: dict[str, Value], *children: Element
-) -> Element:
+def with_defaults(tag: str, defaults: dict[str, Value], given: dict[str, Value], *children: Element) -> Element:
     """An element whose fields are the defaults with what was given laid over them; ``id`` becomes the
     attribute.
     """

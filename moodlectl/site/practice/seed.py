@@ -71,9 +71,7 @@ def seed(store: Store) -> None:
     # As an administrator would who wants no logs in backups: the value is 0, and locked.
     store.set_config("backup_general_logs_locked", "1")
     for place, (number, name, idnumber, parent, visible) in enumerate(_CATEGORIES):
-        store.run(
-            "INSERT INTO categories VALUES (?, ?, ?, ?, ?, ?)", number, name, idnumber, parent, visible, place
-        )
+        store.run("INSERT INTO categories VALUES (?, ?, ?, ?, ?, ?)", number, name, idnumber, parent, visible, place)
     for kind, last in (
         ("category", len(_CATEGORIES)),
         ("course", 1),
@@ -126,13 +124,9 @@ class _Course:
     @property
     def cast(self) -> content.Cast:
         """Who the activities are about."""
-        return content.Cast(
-            self.store, self.teachers[0] if self.teachers else 0, self.students, START + 86400 * 7
-        )
+        return content.Cast(self.store, self.teachers[0] if self.teachers else 0, self.students, START + 86400 * 7)
 
-    def add_section(
-        self, name: str, parent: int | None = None, instance: int | None = None, **fields: Value
-    ) -> int:
+    def add_section(self, name: str, parent: int | None = None, instance: int | None = None, **fields: Value) -> int:
         """A section after the others; returns its id."""
         section_id, place = self.store.allocate("section"), len(self.package.sections)
         component = {"component": "mod_subsection", "itemid": instance} if parent else {}
@@ -182,9 +176,7 @@ class _Course:
             sortorder=len(self.items) + 2, timecreated=WHEN, timemodified=WHEN,
         )  # fmt: skip
 
-    def file(
-        self, content: tuple[bytes, str, str], where: tuple[int, str, str, int], user: int | None = None
-    ) -> None:
+    def file(self, content: tuple[bytes, str, str], where: tuple[int, str, str, int], user: int | None = None) -> None:
         """Put a file (bytes, type, name) where Moodle would (context, component, area, item).
 
         Moodle keeps a record of the folder beside it, and so does this.
@@ -210,8 +202,7 @@ class _Course:
         empty = hashlib.sha1(b"", usedforsecurity=False).hexdigest()
         self.store.add_content([b""])
         if not any(
-            text(file, "filename") == "."
-            and all(text(file, key) == str(value) for key, value in place.items())
+            text(file, "filename") == "." and all(text(file, key) == str(value) for key, value in place.items())
             for file in self.package.files
         ):
             self.package.files.append(
@@ -224,20 +215,14 @@ class _Course:
         roles = [(user, 3) for user in self.teachers] + [(user, 5) for user in self.students]
         people = [enrolment(store.allocate("enrolment"), user, START) for user, _ in roles]
         methods = [
-            enrol_method(
-                store.allocate("enrol"), "manual", *people, customint1=1, timecreated=WHEN, timemodified=WHEN
-            ),
-            enrol_method(
-                store.allocate("enrol"), "guest", status=1, roleid=0, timecreated=WHEN, timemodified=WHEN
-            ),
+            enrol_method(store.allocate("enrol"), "manual", *people, customint1=1, timecreated=WHEN, timemodified=WHEN),
+            enrol_method(store.allocate("enrol"), "guest", status=1, roleid=0, timecreated=WHEN, timemodified=WHEN),
         ]
         docs["course/enrolments.xml"] = node("enrolments", node("enrols", *methods))
         docs["course/roles.xml"] = roles_doc(
             *(role_assignment(store.allocate("role_assignment"), user, role, START) for user, role in roles)
         )
-        docs["roles.xml"] = node(
-            "roles_definition", *(role_definition(role, name) for role, name in ROLES.items())
-        )
+        docs["roles.xml"] = node("roles_definition", *(role_definition(role, name) for role, name in ROLES.items()))
         if self.items or any("grades.xml" in activity.docs for activity in self.package.activities):
             total = grade_item(
                 store.allocate("grade_item"), itemtype="course", iteminstance=self.grade_category,
@@ -330,9 +315,7 @@ def _rich(store: Store, people: dict[str, int]) -> None:
         shortname="RICH101", fullname="Biologie végétale 🌱", idnumber="RICH-2026", enddate=END,
         summary="<p>Les plantes, des racines à la canopée &amp; au-delà.</p>",
     )  # fmt: skip
-    course.file(
-        (_png(7, 48), "image/png", "feuille.png"), (course.package.contextid, "course", "overviewfiles", 0)
-    )
+    course.file((_png(7, 48), "image/png", "feuille.png"), (course.package.contextid, "course", "overviewfiles", 0))
     _announcements(course)
     course.add_section("Week 1: cells", summary="<p>What a cell is made of.</p>")
     _week_one(course)
@@ -361,14 +344,10 @@ def _week_one(course: _Course) -> None:
     course.add(where, content.page(where, "Photosynthèse", light, WHEN))
     course.file((_png(1, 160), "image/png", "chloroplaste.png"), (where[3], "mod_page", "content", 0))
     where = course.place("url")
-    course.add(
-        where, content.url(where, "Flora online", "https://www.example.com/flora?lang=fr&page=2", WHEN)
-    )
+    course.add(where, content.url(where, "Flora online", "https://www.example.com/flora?lang=fr&page=2", WHEN))
     where = course.place("resource")
     course.add(where, content.resource(where, "Herbier", WHEN), visible=0, visibleold=0)
-    course.file(
-        (_pdf("Herbier"), "application/pdf", "herbier été.pdf"), (where[3], "mod_resource", "content", 0)
-    )
+    course.file((_pdf("Herbier"), "application/pdf", "herbier été.pdf"), (where[3], "mod_resource", "content", 0))
     where = course.place("folder")
     course.add(where, content.folder(where, "Slides", WHEN))
     for number in range(1, 4):
@@ -515,9 +494,7 @@ def _extras(course: _Course) -> None:
         )
     )  # fmt: skip
     for name in ("calendar_month", "recent_activity"):
-        block = block_docs(
-            store.allocate("block"), (store.allocate("context"), package.contextid), name, WHEN
-        )
+        block = block_docs(store.allocate("block"), (store.allocate("context"), package.contextid), name, WHEN)
         package.docs.update({f"course/{path}": doc for path, doc in block.items()})
     package.docs["course/calendar.xml"] = node(
         "events",
@@ -541,12 +518,7 @@ def _png(seed_number: int, side: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def _pdf(title: str, padding: int = 4000) -> bytes:

@@ -366,11 +366,7 @@ def chosen(sheet: Sheet, package: Package) -> Chosen:
         return bool(sheet.value(f"{key}_{tail}"))
 
     return Chosen(
-        {
-            name: setting.value
-            for name, setting in sheet.settings.items()
-            if setting.level in ("root", "course")
-        },
+        {name: setting.value for name, setting in sheet.settings.items() if setting.level in ("root", "course")},
         frozenset(section.id for section in package.sections if on(section, "included")),
         frozenset(activity.id for activity in package.activities if on(activity, "included")),
         frozenset(section.id for section in package.sections if on(section, "userinfo")),

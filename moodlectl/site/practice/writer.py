@@ -62,9 +62,7 @@ class Labels:
 def file_name(course_id: int, shortname: str, when: int, chosen: Chosen) -> str:
     """The name Moodle's web pages give a backup (``backup_plan_dbops::get_default_backup_filename``)."""
     clean = "".join(
-        letter
-        for letter in shortname.replace(" ", "_")
-        if letter.isprintable() and letter not in '\\/:*?"<>|&'
+        letter for letter in shortname.replace(" ", "_") if letter.isprintable() and letter not in '\\/:*?"<>|&'
     )
     clean = unicodedata.normalize("NFC", clean).strip("_").lower()
     stamp = datetime.fromtimestamp(when, UTC).strftime("%Y%m%d-%H%M")
@@ -92,14 +90,11 @@ def write_mbz(
             if path.is_file():
                 pool[f"files/{contenthash[:2]}/{contenthash}"] = path
             else:
-                warnings.append(
-                    f"The file with the content {contenthash} is missing in the site's file pool."
-                )
+                warnings.append(f"The file with the content {contenthash} is missing in the site's file pool.")
     members = _in_order({**{name: len(data) for name, data in documents.items()},
                          **{name: path.stat().st_size for name, path in pool.items()}})  # fmt: skip
     index = f"Moodle archive file index. Count: {len(members)}\n" + "".join(
-        f"{name}\td\t0\t?\n" if size is None else f"{name}\tf\t{size}\t{labels.when}\n"
-        for name, size in members
+        f"{name}\td\t0\t?\n" if size is None else f"{name}\tf\t{size}\t{labels.when}\n" for name, size in members
     )
     with tarfile.open(fileobj=target, mode="w:gz", format=tarfile.USTAR_FORMAT, compresslevel=4) as archive:
         _add(archive, ".ARCHIVE_INDEX", io.BytesIO(index.encode()), len(index.encode()), INDEX_TIME)
@@ -146,9 +141,7 @@ def _documents(part: Package, chosen: Chosen, labels: Labels) -> dict[str, bytes
         docs.update({f"{folder}/{path}": doc for path, doc in section.docs.items()})
         docs[f"{folder}/inforef.xml"] = _inforef(part, [], part.contextid, section.id)
     for activity in part.activities:
-        docs.update(
-            {f"activities/{activity.key}/{path}": doc for path, doc in _activity_docs(part, activity).items()}
-        )
+        docs.update({f"activities/{activity.key}/{path}": doc for path, doc in _activity_docs(part, activity).items()})
     if chosen["users"]:
         docs["users.xml"] = node("users", *(part.users[key] for key in sorted(part.users)))
     docs["files.xml"] = node("files", *part.files)
@@ -189,9 +182,7 @@ def _inforef(part: Package, docs: list[Element], contextid: int, section: int | 
             found[element.tag].add(ident(element))
     questions = part.docs.get("questions.xml")
     if questions is not None and contextid != part.contextid:
-        used = {
-            number(each, "questionbankentryid") for each in walk(docs) if each.tag == "question_reference"
-        }
+        used = {number(each, "questionbankentryid") for each in walk(docs) if each.tag == "question_reference"}
         found["question_category"] = {
             ident(category)
             for category in questions
@@ -289,9 +280,7 @@ def _settings(part: Package, chosen: Chosen, labels: Labels) -> Iterable[Element
     for activity in part.activities:
         ticks = {"included": 1, "userinfo": int(activity.id in chosen.userinfo_activities)}
         for tail, tick in ticks.items():
-            yield node(
-                "setting", level="activity", activity=activity.key, name=f"{activity.key}_{tail}", value=tick
-            )
+            yield node("setting", level="activity", activity=activity.key, name=f"{activity.key}_{tail}", value=tick)
 
 
 # --- IMS Common Cartridge -----------------------------------------------------------------------------------
