@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moodlectl.errors import AccessError, Failed, NotFound, Refused, UsageError
 from moodlectl.site.partfile import PartFile
@@ -36,14 +36,15 @@ from moodlectl.site.port import (
     Verdict,
     no_progress,
 )
-from moodlectl.site.practice import maker, restorer
+from moodlectl.site.practice import maker
 from moodlectl.site.practice.package import Package, count
 from moodlectl.site.practice.people import Actor, actor, identifier_hash
 from moodlectl.site.practice.plugins import RELEASE, VERSION
-from moodlectl.site.practice.reader import Read, read_backup
-from moodlectl.site.practice.seed import START, seed
 from moodlectl.site.practice.settings import backup_sheet
 from moodlectl.site.practice.store import CHUNK, SCHEMA_VERSION, Store
+
+if TYPE_CHECKING:
+    from moodlectl.site.practice.reader import Read
 
 _WEEK = 7 * 86400
 
@@ -64,6 +65,8 @@ class PracticeSite:
 
     def _fill(self) -> None:
         """Make what a fresh practice site holds, once, whoever comes first."""
+        from moodlectl.site.practice.seed import START, seed
+
         with self.store.transaction():
             version = self.store.version()
             if version == SCHEMA_VERSION:
@@ -353,6 +356,8 @@ class PracticeSite:
 
     def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
         """What that restore would do, with the pre-check. Leaves nothing behind."""
+        from moodlectl.site.practice import restorer
+
         acting, target = self._target(request)
         read = self._read(request, on_progress, keep_files=False)
         with self.store.transaction(keep=False):
@@ -376,6 +381,8 @@ class PracticeSite:
 
     def restore(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> Restored:
         """Do it, wholly or not at all. Writes to the site."""
+        from moodlectl.site.practice import restorer
+
         started = time.monotonic()
         acting, target = self._target(request)
         try:
@@ -434,6 +441,8 @@ class PracticeSite:
         return self.store.load(target.id) if target else None
 
     def _read(self, request: RestoreRequest, on_progress: OnProgress, *, keep_files: bool) -> Read:
+        from moodlectl.site.practice.reader import read_backup
+
         source = request.source
         path = source.path if source.path is not None else self._path(source.stored) if source.stored else None
         if path is None:

@@ -36,9 +36,7 @@ _ACTIVITY_DOCS = {
 
 
 def cut(package: Package, chosen: Chosen) -> Package:
-    """The part of a course that was chosen, as documents of its own; the people in it are those it speaks
-    of.
-    """
+    """The part of a course that was chosen, as documents of its own; the people in it are those it speaks of."""
     activities = [_activity(each, chosen) for each in package.activities if each.id in chosen.activities]
     sections = [replace(each, docs=deepcopy(each.docs)) for each in package.sections if each.id in chosen.sections]
     complete = len(activities) == len(package.activities)
@@ -106,9 +104,7 @@ def _course_docs(package: Package, chosen: Chosen, complete: bool) -> dict[str, 
 
 
 def _cut_questions(part: Package) -> None:
-    """Keep the question categories of the activities that are left, of the course, and those quizzes draw
-    from.
-    """
+    """Keep the question categories of the activities that are left, of the course, and those quizzes draw from."""
     if (questions := part.docs.get("questions.xml")) is None:
         return
     used = {
@@ -162,9 +158,7 @@ def _cut_files(package: Package, part: Package, chosen: Chosen) -> list[Element]
 
 
 def anonymised(part: Package) -> None:
-    """Replace every name and address by made-up ones, as Moodle's anonymize does
-    (``backup_anonymizer_helper``).
-    """
+    """Replace every name and address by made-up ones, as Moodle's anonymize does (``backup_anonymizer_helper``)."""
     for place, user in enumerate(part.users.values(), 1):
         for name, value in {
             "username": f"anon{place}", "idnumber": "", "email": f"anon{place}@doesntexist.invalid",

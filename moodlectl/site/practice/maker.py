@@ -21,8 +21,7 @@ from moodlectl.site.practice.settings import (
     item_wishes,
     require_known,
 )
-from moodlectl.site.practice.store import CHUNK, Store
-from moodlectl.site.practice.writer import Labels, file_name, write_cartridge, write_mbz
+from moodlectl.site.practice.store import Store
 from moodlectl.site.practice.xmltree import text
 
 WWWROOT = "https://practice.invalid"
@@ -60,6 +59,8 @@ def make(
 
     Raises UsageError, Refused and NotFound before anything is written.
     """
+    from moodlectl.site.practice.writer import Labels, file_name, write_cartridge, write_mbz
+
     package = with_people(store, store.load(request.course_id))
     sheet = backup_sheet(package, locks(store, actor, request.course_id))
     require_known(request.settings, [name for name, *_ in BACKUP_ROOT], "backups")
@@ -138,6 +139,3 @@ def stored(store: Store, row: Any) -> BackupFile:
             "filename": row["filename"],
         },
     )
-
-
-__all__ = ["CHUNK", "WWWROOT", "locks", "make", "stored", "with_people"]

@@ -171,9 +171,7 @@ def _roles(mine: Element, its: Element) -> None:
 
 
 def _gradebook(target: Package, part: Package, store: Store) -> None:
-    """The whole gradebook only into a bare one; else the activities' own items alone, in the course's
-    category.
-    """
+    """The whole gradebook only into a bare one; else the activities' own items alone, in the course's category."""
     its, mine = part.docs.get("gradebook.xml"), target.docs.get("gradebook.xml")
     bare = mine is None or (len(list(mine.iter("grade_item"))) <= 1 and not _activity_items(target, part))
     if its is not None and list(its.iter("grade_item")) and bare:

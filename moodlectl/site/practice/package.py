@@ -1,7 +1,6 @@
 """One course as Moodle's backup format sees it: the form in which it is stored here, backed up and restored.
 
-A course is a set of small XML documents in the schema of Moodle 5.1,
-and a list of files. What a backup leaves out
+A course is a set of small XML documents in the schema of Moodle 5.1, and a list of files. What a backup leaves out
 and what a restore renumbers are operations on such a package.
 """
 
@@ -58,9 +57,7 @@ class SectionDocs:
 
 @dataclass
 class ActivityDocs:
-    """One activity and its documents by name (``module.xml``, ``forum.xml``, ``blocks/html_3/block.xml``,
-    …).
-    """
+    """One activity and its documents by name (``module.xml``, ``forum.xml``, ``blocks/html_3/block.xml``, …)."""
 
     id: int
     module: str

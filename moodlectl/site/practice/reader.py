@@ -1,6 +1,4 @@
-"""Reads a backup file, of this site or of any Moodle, into a package; its files go to the pool as they
-stream by.
-"""
+"""Reads a backup file, of this site or of any Moodle, into a package; its files go to the pool as they stream by."""
 
 from __future__ import annotations
 

@@ -131,9 +131,7 @@ def _document(doc: Element, numbers: Numbers) -> None:
 
 
 def _question_context(category: Element, numbers: Numbers) -> None:
-    """A category stays with its activity; without it, it belongs to the course (its contextid is new
-    already).
-    """
+    """A category stays with its activity; without it, it belongs to the course (its contextid is new already)."""
     cms, course = numbers.maps.get("cm", {}), next(iter(numbers.maps["course"].items()))
     cmid = number(category, "contextinstanceid")
     if number(category, "contextlevel") == 70 and cmid in cms:
@@ -197,9 +195,7 @@ def _link(found: re.Match[str], numbers: Numbers) -> str:
 
 
 def _availability(words: str, numbers: Numbers) -> str:
-    """A restriction with its ids and dates moved along
-    (``availability/condition/*/classes/condition.php``).
-    """
+    """A restriction with its ids and dates moved along (``availability/condition/*/classes/condition.php``)."""
     try:
         tree = json.loads(words)
     except ValueError:

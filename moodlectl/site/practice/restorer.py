@@ -1,8 +1,6 @@
-"""Restores a backup into the practice site: new, merged or in place of what a course holds, by Moodle's
-rules.
+"""Restores a backup into the practice site: new, merged or in place of what a course holds, by Moodle's rules.
 
-The rules are those of ``restore_controller``,
-``restore_dbops`` and the restore steps of Moodle 5.1. The caller
+The rules are those of ``restore_controller``, ``restore_dbops`` and the restore steps of Moodle 5.1. The caller
 holds one transaction around it, so that a restore which fails, or is only planned, leaves nothing.
 """
 
@@ -152,9 +150,7 @@ def refuse(prepared: Prepared, username: str) -> None:
 
 
 def carry_out(store: Store, prepared: Prepared, actor: Actor, now: int) -> tuple[int, dict[int, int]]:
-    """Do it, inside the caller's transaction; returns the course's id and old course module ids to new
-    ones.
-    """
+    """Do it, inside the caller's transaction; returns the course's id and old course module ids to new ones."""
     request, part, target = prepared.request, prepared.part, prepared.target
     if target is None:
         assert request.category_id is not None
@@ -335,9 +331,7 @@ def _asked(request: RestoreRequest, sheet: Sheet) -> dict[str, str | int | bool 
 
 
 def _empty(store: Store, target: Package, sheet: Sheet) -> None:
-    """What a deleting restore does first: everything goes, stored backups too
-    (``remove_course_contents``).
-    """
+    """What a deleting restore does first: everything goes, stored backups too (``remove_course_contents``)."""
     empty(
         target,
         keep_enrolments=bool(sheet.value("keep_roles_and_enrolments")),

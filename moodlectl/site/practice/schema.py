@@ -20,9 +20,7 @@ _NOT_SAID: dict[str, Value] = dict.fromkeys(
 
 
 def with_defaults(tag: str, defaults: dict[str, Value], given: dict[str, Value], *children: Element) -> Element:
-    """An element whose fields are the defaults with what was given laid over them; ``id`` becomes the
-    attribute.
-    """
+    """An element whose fields are the defaults with what was given laid over them; ``id`` becomes the attribute."""
     fields = {**defaults, **{name: value for name, value in given.items() if name != "id"}}
     found = given.get("id")
     return node(tag, *children, id_=None if found is None else int(found), **fields)
@@ -80,9 +78,7 @@ def module_doc(cmid: int, module: str, section: tuple[int, int], **given: Value)
 
 
 def activity_doc(where: tuple[int, int, str, int], /, *children: Element, **fields: Value) -> Element:
-    """An activity's own document; ``where`` is its instance id, course module id, module name and context
-    id.
-    """
+    """An activity's own document; ``where`` is its instance id, course module id, module name and context id."""
     instance, cmid, module, contextid = where
     root = node("activity", node(module, *children, id_=instance, **fields), id_=instance)
     root.set("moduleid", str(cmid))

@@ -167,9 +167,7 @@ def _same(one: Value, other: Value) -> bool:
 
 
 def require_known(names: Iterable[str], known: Sequence[str], what: str) -> None:
-    """Raises UsageError ``unknown_setting``, which names what there is, for the first name that is not
-    known.
-    """
+    """Raises UsageError ``unknown_setting``, which names what there is, for the first name that is not known."""
     for name in names:
         if name not in known:
             raise UsageError(
@@ -212,8 +210,7 @@ class Locks:
                     "message": f"'{name}' is locked by the site's administrator (backup/{key}).",
                     "locked_by": "config",
                     "hint": "Leave it as it is, or have an administrator unlock it under Site"
-                    " administration > Courses >"
-                    " Backups > General backup defaults.",
+                    " administration > Courses > Backups > General backup defaults.",
                     "config": f"backup/{key}",
                 },
             )

@@ -297,9 +297,7 @@ class Store:
             raise Failed(f"The practice site cannot keep a file: {problem}.", code="cannot_write") from problem
 
     def sweep(self) -> None:
-        """Remove content from the pool that nothing speaks of any more, inside a transaction of the
-        caller's.
-        """
+        """Remove content from the pool that nothing speaks of any more, inside a transaction of the caller's."""
         used = {str(row[0]) for row in self.rows("SELECT contenthash FROM files UNION SELECT contenthash FROM backups")}
         for path in self.pool.glob("??/*"):
             if path.name not in used:

@@ -1,5 +1,4 @@
-"""Writes a course as Moodle writes it: a tgz that any Moodle of this release restores, or an IMS Common
-Cartridge.
+"""Writes a course as Moodle writes it: a tgz that any Moodle of this release restores, or a Common Cartridge.
 
 Order and content as ``backup/moodle2`` and ``lib/filestorage/tgz_packer.php`` of 5.1.
 """
@@ -119,9 +118,7 @@ def _add(archive: tarfile.TarFile, name: str, content: BinaryIO | io.BytesIO, si
 
 
 def _in_order(sizes: dict[str, int]) -> list[tuple[str, int | None]]:
-    """Members by name with every folder before its content, and moodle_backup.log last, as Moodle orders
-    them.
-    """
+    """Members by name with every folder before its content, and moodle_backup.log last, as Moodle orders them."""
     entries: dict[str, int | None] = dict(sizes)
     for name in sizes:
         parts = name.split("/")[:-1]

@@ -1,6 +1,4 @@
-"""Small XML documents in Moodle's backup dialect: built, read without entities, written as Moodle writes
-them.
-"""
+"""Small XML documents in Moodle's backup dialect: built, read without entities, written as Moodle writes them."""
 
 from __future__ import annotations
 
@@ -63,9 +61,7 @@ def ident(element: Element) -> int:
 
 
 def parse(data: bytes, where: str) -> Element:
-    """A document as a tree. Raises Refused ``not_a_backup`` where it is broken or declares a document
-    type.
-    """
+    """A document as a tree. Raises Refused ``not_a_backup`` where it is broken or declares a document type."""
     builder = TreeBuilder()
     parser = expat.ParserCreate()
     parser.buffer_text = True
