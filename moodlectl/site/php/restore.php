@@ -188,6 +188,10 @@ function moodlectl_restore_check_texts(moodlectl_restore_job $job) {
         if (core_text::strlen($value) > $limit || ($name !== 'idnumber' && trim($value) === '')) {
             throw new moodlectl_error('usage', 'bad_' . $name, "The $name must have 1 to $limit characters.");
         }
+        if ($name !== 'idnumber' && clean_param($value, PARAM_TEXT) !== $value) {
+            throw new moodlectl_error('usage', 'bad_' . $name, "Moodle does not allow tags in a $name.",
+                'It would make this of it: ' . clean_param($value, PARAM_TEXT));
+        }
         if ($name !== 'fullname' && $value !== '') {
             $other = $DB->get_record_select('course', "$name = ? AND id <> ?", [$value, $own], 'id, fullname', IGNORE_MULTIPLE);
             if ($other) {
