@@ -122,6 +122,6 @@ MOODLES_WORDS = frozenset(
         *("commentarea", "behaviour", "state", "preferredbehaviour", "responsesummary_format", "eventtype"),
         *("aggregationstatus", "plugintype", "type", "hash", "contenthash", "contextid", "modulename", "stateid"),
         *("capability", "assignment", "enrol", "uuid", "mimetype", "license", "layout", "currentpage", "sid"),
-        *("uniqueid", "subtype", "pagetype", "variant", "timemodified", "timecreated", "sequence", "attemptstate"),
+        *("uniqueid", "subtype", "pagetype", "variant", "sequence", "attemptstate", "contentformat", "format"),
     }
 )

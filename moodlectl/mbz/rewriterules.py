@@ -122,7 +122,7 @@ class RecordRules(Rules):
             # An activity's event without a course is one person's own deadline (calendar/lib.php).
             own = record.name == "event" and record.fields.get("courseid", "1") in ("0", "")
             return Verdict.DROP if own else Verdict.PASS
-        if record.name in self.shared and (not self.plan.everybody or record.name == "step"):
+        if record.name in self.shared and not self.plan.everybody:
             if user_id not in self.plan.stand_ins:
                 self.plan.stand_ins[user_id] = nobody.stand_in(self.plan.site_hash, user_id)
             return Verdict.PASS

@@ -39,6 +39,7 @@ from moodlectl.site.port import (
 
 if TYPE_CHECKING:
     from moodlectl.config import SiteConfig
+    from moodlectl.mbz.usermap import Account
     from moodlectl.site.runner import Runner
     from moodlectl.site.webservice import WebService
 
@@ -137,6 +138,16 @@ class LiveSite:
         return shell_courses.counts(self._host("counting what a course holds"), course_id)
 
     # --- backups ----------------------------------------------------------------------------------------------------
+
+    def accounts(self, usernames: Sequence[str], *, as_user: str | None = None) -> Sequence[Account]:
+        """Those usernames that are accounts here, asked on the host where there is one: it sees more. Reads only."""
+        from moodlectl.site.live import accounts
+
+        if self._runner is not None:
+            return accounts.on_host(self._runner, usernames, acting=self._acting(as_user))
+        return self._either(
+            lambda ws: accounts.by_web(ws, usernames), lambda host: accounts.on_host(host, usernames)
+        )
 
     def backup_settings(self, course_id: int | None, *, as_user: str | None = None) -> Sequence[Setting]:
         """Every setting a backup offers here. Needs a shell. Reads only."""

@@ -1,0 +1,96 @@
+"""Write a changed copy of a backup: its people mapped to a site's accounts, left out or made nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from moodlectl.actions import naming
+from moodlectl.site.port import OnProgress, Progress, Site, no_progress
+
+if TYPE_CHECKING:
+    from moodlectl.mbz.rewrite import RewriteReport, Wanted
+    from moodlectl.mbz.usermap import Account, UserMap
+
+HINT_FOR_CONFLICTS = (
+    "If they are the same people, say so: --map admin=admin (OLD=NEW, repeatable; NEW is a username here, or - to "
+    "leave them out), or --user-map FILE.csv for many. Or restore without people: --on-user-conflict without-users."
+)
+"""What to do about usernames that are somebody else on the target; changes nothing in the site's settings."""
+
+
+@runtime_checkable
+class KnowsAccounts(Protocol):
+    """A site that can be asked for accounts by username."""
+
+    def accounts(self, usernames: Sequence[str], *, as_user: str | None = None) -> Sequence[Account]:
+        """Those usernames that are accounts there. Reads only."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one command line asks. ``pairs`` are entries of a user map written ``OLD=NEW``."""
+
+    output: Path
+    user_map: Path | None = None
+    pairs: Sequence[str] = ()
+    anonymize: bool = False
+    forget_site: bool = False
+    without_users: bool = False
+    overwrite: bool = False
+
+
+def rewrite(
+    backup: str, asked: Asked, against: Site | None = None, on_progress: OnProgress = no_progress
+) -> RewriteReport:
+    """Write the changed copy of a local backup; ``against`` is the site it goes to, asked for the mapped accounts.
+
+    Writes one file here, nothing to a site. Raises UsageError, NotFound, Refused.
+    """
+    from moodlectl.mbz import rewrite as mbz
+
+    path = naming.local_path(backup)
+    return mbz.rewrite(
+        path,
+        asked.output,
+        wanted(asked, against),
+        overwrite=asked.overwrite,
+        progress=lambda done, total: on_progress(Progress("rewrite", done, total)),
+    )
+
+
+def wanted(asked: Asked, against: Site | None) -> Wanted:
+    """What is to be done to the file, the map's accounts looked up on the target. Reads only.
+
+    Raises UsageError with every problem of the map at once.
+    """
+    from moodlectl.mbz.rewrite import Target, Wanted
+
+    map_ = user_map(asked, against)
+    target = None
+    if against is not None and map_ is not None:
+        info = against.info()
+        target = Target(info.url, info.identifier_hash)
+    return Wanted(
+        user_map=map_,
+        target=target,
+        anonymize=asked.anonymize,
+        forget_site=asked.forget_site,
+        without_users=asked.without_users,
+    )
+
+
+def user_map(asked: Asked, against: Site | None, as_user: str | None = None) -> UserMap | None:
+    """The map of the file and the pairs together; None where there is neither. Raises UsageError, NotFound."""
+    from moodlectl.mbz import usermap
+
+    entries = [usermap.parse_pair(pair) for pair in asked.pairs]
+    if asked.user_map is None and not entries:
+        return None
+    map_ = usermap.read_user_map(asked.user_map) if asked.user_map else usermap.UserMap()
+    map_ = map_.plus(entries)
+    if isinstance(against, KnowsAccounts) and map_.usernames():
+        map_ = map_.with_accounts(against.accounts(map_.usernames(), as_user=as_user))
+    return map_
