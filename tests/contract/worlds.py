@@ -34,6 +34,17 @@ if ($course) {
 }
 """
 
+MAKE_CATEGORY = """
+$name = 'Contract ' . random_string(8);
+echo core_course_category::create(['name' => $name])->id;
+"""
+DELETE_CATEGORY = """
+$category = core_course_category::get($arguments['id']);
+if (!$category->has_courses()) {
+    $category->delete_full(false);
+}
+"""
+
 
 @dataclass
 class World:
@@ -49,6 +60,7 @@ class World:
     site: Site
     tmp: Path
     lock: Callable[[], AbstractContextManager[tuple[str, bool]]]
+    category: int  # a category of this test's own, where new courses go
     remove: Callable[[int], None] = lambda _: None
     made: list[int] = field(default_factory=list)
     stored: list[BackupFile] = field(default_factory=list)
@@ -61,11 +73,6 @@ class World:
     def rich(self) -> Course:
         """The course with some of everything."""
         return self.course("RICH101")
-
-    @property
-    def category(self) -> int:
-        """The id of the category new courses are restored into: Science / Biology."""
-        return next(one.id for one in self.site.categories() if one.path == ("Science", "Biology"))
 
     def items(self) -> dict[str, tuple[Section, Any]]:
         """The activities of RICH101 by module, the last of each, with the section it stands in."""
@@ -104,8 +111,9 @@ class World:
         return RestoreRequest(where, mode, **request)  # type: ignore[arg-type]
 
     def everything(self) -> set[tuple[int, str, str, str, bool]]:
-        """Every course with what a failed restore could have changed of it."""
-        return {(one.id, one.shortname, one.fullname, one.idnumber, one.visible) for one in self.site.courses()}
+        """The test data's courses and those of this test's category, with what a failed restore could change."""
+        courses = [*map(self.course, ("RICH101", "EMPTY1", "HIDDEN1")), *self.site.courses(category_id=self.category)]
+        return {(one.id, one.shortname, one.fullname, one.idnumber, one.visible) for one in courses}
 
     def tidy(self) -> None:
         """Take away what the test made, and nothing else."""
@@ -127,7 +135,8 @@ def practice_world(tmp: Path) -> Iterator[World]:
     site = PracticeSite(tmp / "practice")
     try:
         # The fresh site's administrator has locked this one already.
-        yield World("practice", site, tmp, lambda: nullcontext(("logs", False)))
+        plain = next(one.id for one in site.categories() if not one.courses and not one.idnumber)
+        yield World("practice", site, tmp, lambda: nullcontext(("logs", False)), plain)
     finally:
         site.close()
 
@@ -164,10 +173,13 @@ def live_world(moodle: Any, tmp: Path) -> Iterator[World]:
         moodle.php(DELETE_COURSE, id=course_id)
 
     site = open_site(config)
-    world = World(moodle.name, site, tmp, lock, remove)
+    # Others may work on the same site: what appears in a category of our own is ours.
+    category = int(moodle.php(MAKE_CATEGORY))
+    world = World(moodle.name, site, tmp, lock, category, remove)
     try:
         yield world
         world.tidy()
+        moodle.php(DELETE_CATEGORY, id=category)
     finally:
         site.close()
 

@@ -39,6 +39,9 @@ from moodlectl.site.practice.schema import (
 from moodlectl.site.practice.store import Store
 from moodlectl.site.practice.xmltree import Value, ident, node, put, text
 
+# Far above what a real site uses: Moodle 4.5 keeps the old context id of question files whose question bank activity it
+# cannot restore (5.0 and later have them), and must not meet a context of somebody's course there.
+FIRST_CONTEXT = 900_000_000
 WHEN = int(datetime(2026, 8, 24, 9, 0, tzinfo=UTC).timestamp())
 START = int(datetime(2026, 9, 1, tzinfo=UTC).timestamp())
 END = int(datetime(2027, 6, 30, tzinfo=UTC).timestamp())
@@ -75,7 +78,7 @@ def seed(store: Store) -> None:
     for kind, last in (
         ("category", len(_CATEGORIES)),
         ("course", 1),
-        ("context", 20),
+        ("context", FIRST_CONTEXT),
         ("cm", 40),
         ("section", 10),
         ("user", 1),
