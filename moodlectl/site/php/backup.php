@@ -12,7 +12,7 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
     $started = microtime(true);
     $settings = isset($params['settings']) ? $params['settings'] : [];
     moodlectl_end_on_signals();
-    $temp = moodlectl_backup_temp();
+    $temp = moodlectl_backup_temp($course);
     $controller = new backup_controller(backup::TYPE_1COURSE, $course->id, backup::FORMAT_MOODLE,
         backup::INTERACTIVE_YES, backup::MODE_GENERAL, $USER->id);
     $run = moodlectl_backup_run_state($controller, $temp);
@@ -61,9 +61,9 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
  * names (an IMSCC export makes a second one). Moodle's clean-up after a week finds it there if PHP itself is killed
  * (lib/setuplib.php make_backup_temp_directory; backup_helper::delete_old_backup_dirs).
  */
-function moodlectl_backup_temp() {
+function moodlectl_backup_temp($course) {
     global $CFG;
-    $temp = make_backup_temp_directory('moodlectl-' . random_string(20));
+    $temp = make_backup_temp_directory('moodlectl-' . $course->id . '-' . random_string(20));
     $CFG->backuptempdir = $temp;
     return $temp;
 }

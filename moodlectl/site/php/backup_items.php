@@ -67,6 +67,7 @@ function moodlectl_backup_only(array $choice, array $sections, array $activities
     $all = $choice['only_sections'] === null;
     $named = array_flip($all ? array_keys($sections) : $choice['only_sections']);
     $namedcms = $choice['only_activities'] === null ? null : array_flip($choice['only_activities']);
+    $unfolded = []; // Subsections taken with all that is in them.
     $whole = $named; // Sections of which everything is taken.
     $frames = []; // Sections and course modules that only hold something named.
     foreach ($sections as $id => $section) {
@@ -74,8 +75,12 @@ function moodlectl_backup_only(array $choice, array $sections, array $activities
             continue;
         }
         $outer = $activities[$section['cm']]['section'];
-        if (isset($whole[$outer]) && $namedcms === null || isset($namedcms[$section['cm']])) {
-            $whole[$id] = $named[$id] = true;
+        $inner = $namedcms === null ? [] : array_filter(array_keys($namedcms), function($cmid) use ($activities, $id) {
+            return $activities[$cmid]['section'] === $id;
+        });
+        // A subsection named brings what is in it, unless some of that is named singly: then it only holds those.
+        if (isset($whole[$outer]) && $namedcms === null || isset($namedcms[$section['cm']]) && !$inner) {
+            $whole[$id] = $named[$id] = $unfolded[$section['cm']] = true;
         }
     }
     foreach (array_keys($namedcms === null ? [] : $namedcms) as $cmid) {
@@ -95,7 +100,7 @@ function moodlectl_backup_only(array $choice, array $sections, array $activities
     foreach ($activities as $id => $activity) {
         $holder = isset($sections[$activity['section']]) ? $sections[$activity['section']]['cm'] : null;
         if ($namedcms !== null) {
-            $on = isset($namedcms[$id]) || isset($frames['a' . $id]) || ($holder !== null && isset($namedcms[$holder]));
+            $on = isset($namedcms[$id]) || isset($frames['a' . $id]) || ($holder !== null && isset($unfolded[$holder]));
         } else {
             $on = isset($whole[$activity['section']]) || isset($frames['a' . $id]);
         }
