@@ -1,0 +1,350 @@
+"""What was asked, started and finished: one SQLite file, in the platform's folder for a program's state.
+
+Every deed is a job with a number. *Started* is written before a deed and *done* after it was verified; a *started* row
+whose process is gone means *unknown*, and the site has to be looked at. Listing only reads, and does not even make the
+file. The audit table is append-only: triggers refuse to change or delete what stands there.
+
+Secrets never come here: options are what the command line said, and no command line of ours carries one.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from moodlectl.errors import AccessError, NotFound
+
+STATES = ("planned", "started", "done", "failed", "skipped", "unknown")
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS job (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, site TEXT NOT NULL, url TEXT NOT NULL, state TEXT NOT NULL,
+    created TEXT NOT NULL, ended TEXT, who TEXT NOT NULL, process TEXT NOT NULL, options TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS item (
+    job INTEGER NOT NULL REFERENCES job (id), seq INTEGER NOT NULL, course TEXT NOT NULL, action TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, source TEXT, target TEXT, started TEXT, ended TEXT,
+    message TEXT, facts TEXT NOT NULL DEFAULT '{}', PRIMARY KEY (job, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS audit (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, job INTEGER NOT NULL, seq INTEGER NOT NULL,
+    event TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS audit_stays BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS audit_keeps BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+PRAGMA user_version = 1;
+"""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One course of a job. ``facts`` are what a later look at the site needs: ids, hashes, the safety backup."""
+
+    seq: int
+    course: str
+    action: str
+    state: str
+    attempts: int = 0
+    source: str | None = None
+    target: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    message: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job. ``running`` is whether the process that began it is still there."""
+
+    id: int
+    kind: str
+    site: str
+    url: str
+    state: str
+    created: datetime
+    ended: datetime | None
+    who: str
+    running: bool
+    options: Mapping[str, Any]
+    items: tuple[Item, ...] = ()
+
+    def totals(self) -> dict[str, int]:
+        """How many items are in each state, with the keys of the contract."""
+        names = ("done", "failed", "skipped", "unknown", "pending")
+        found = dict.fromkeys(names, 0)
+        for item in self.items:
+            found[item.state if item.state in found else "pending"] += 1
+        return found
+
+
+def default_path() -> Path:
+    """Where the ledger is: ``MOODLECTL_STATE``, else the platform's folder for a program's state."""
+    told = os.environ.get("MOODLECTL_STATE")
+    if told:
+        return Path(told) / "ledger.sqlite"
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("moodlectl")) / "ledger.sqlite"
+
+
+class Ledger:
+    """The ledger, open for writing. Several processes may have it open at once."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default_path()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # what was started must be known after a power cut, too
+            self._db.executescript(_SCHEMA)
+            self.path.chmod(0o600)
+        except (sqlite3.Error, OSError) as error:
+            raise AccessError(
+                f"The record of what is done cannot be kept in {self.path}: {error}.",
+                "Nothing was begun. Make that folder writable, or name another one in MOODLECTL_STATE.",
+                code="ledger",
+            ) from error
+
+    def begin(self, kind: str, site: str, url: str, options: Mapping[str, Any]) -> int:
+        """A new job; returns its number."""
+        with self._transaction():
+            row = self._db.execute(
+                "INSERT INTO job (kind, site, url, state, created, who, process, options) VALUES (?,?,?,?,?,?,?,?)",
+                (kind, site, url, "started", _now(), who(), _process(), _json(options)),
+            )
+            job = int(row.lastrowid or 0)
+            self._audit(job, 0, "job", {"kind": kind, "site": site, "url": url, "options": dict(options)})
+        return job
+
+    def start(self, job: int, item: Item) -> None:
+        """Write *started* for one item, before the deed."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO item (job, seq, course, action, state, attempts, source, target, started, facts)"
+                " VALUES (?,?,?,?,'started',1,?,?,?,?)"
+                " ON CONFLICT (job, seq) DO UPDATE SET state = 'started', attempts = attempts + 1, started = ?9",
+                (job, item.seq, item.course, item.action, item.source, item.target, _now(), _json(item.facts), _now()),
+            )
+            detail = {"course": item.course, "action": item.action, "source": item.source, "target": item.target}
+            self._audit(job, item.seq, "started", {**detail, **item.facts})
+
+    def note(self, job: int, seq: int, **facts: Any) -> None:
+        """Add facts to an item while its deed is under way."""
+        with self._transaction():
+            row = self._db.execute("SELECT facts FROM item WHERE job = ? AND seq = ?", (job, seq)).fetchone()
+            known = json.loads(row[0]) if row else {}
+            self._db.execute(
+                "UPDATE item SET facts = ? WHERE job = ? AND seq = ?", (_json({**known, **facts}), job, seq)
+            )
+            self._audit(job, seq, "note", facts)
+
+    def end(self, job: int, seq: int, state: str, message: str = "", **facts: Any) -> None:
+        """Write how one item ended, after it was verified; the job's own state follows from its items."""
+        assert state in STATES
+        with self._transaction():
+            row = self._db.execute("SELECT facts FROM item WHERE job = ? AND seq = ?", (job, seq)).fetchone()
+            known = json.loads(row[0]) if row else {}
+            self._db.execute(
+                "UPDATE item SET state = ?, ended = ?, message = ?, facts = ? WHERE job = ? AND seq = ?",
+                (state, _now(), message or None, _json({**known, **facts}), job, seq),
+            )
+            self._audit(job, seq, state, {"message": message, **facts})
+
+    def close_job(self, job: int) -> str:
+        """Write the job's own end, from how its items ended; returns its state."""
+        with self._transaction():
+            states = {row[0] for row in self._db.execute("SELECT state FROM item WHERE job = ?", (job,))}
+            state = next((s for s in ("unknown", "started", "failed") if s in states), "done")
+            state = "unknown" if state == "started" else state
+            self._db.execute("UPDATE job SET state = ?, ended = ? WHERE id = ?", (state, _now(), job))
+        return state
+
+    def job(self, number: int) -> Job:
+        """One job with its items. Raises NotFound."""
+        return _job(self._db, number)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _audit(self, job: int, seq: int, event: str, detail: Mapping[str, Any]) -> None:
+        self._db.execute(
+            "INSERT INTO audit (at, who, job, seq, event, detail) VALUES (?,?,?,?,?,?)",
+            (_now(), who(), job, seq, event, _json(detail)),
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def jobs(path: Path | None = None, *, limit: int | None = None) -> Sequence[Job]:
+    """All jobs, newest first, without their items. Reads only; no ledger yet means none."""
+    database = _reading(path)
+    if database is None:
+        return ()
+    try:
+        rows = database.execute("SELECT * FROM job ORDER BY id DESC LIMIT ?", (limit if limit is not None else -1,))
+        return [_read_job(row, ()) for row in rows]
+    finally:
+        database.close()
+
+
+def job(number: int, path: Path | None = None) -> Job:
+    """One job with its items. Reads only. Raises NotFound."""
+    database = _reading(path)
+    if database is None:
+        raise _no_job(number)
+    try:
+        return _job(database, number)
+    finally:
+        database.close()
+
+
+def audit(path: Path | None = None, *, job: int | None = None) -> Iterator[dict[str, Any]]:
+    """The audit log in the order it was written. Reads only."""
+    database = _reading(path)
+    if database is None:
+        return
+    try:
+        where, values = ("WHERE job = ?", (job,)) if job is not None else ("", ())
+        for row in database.execute(f"SELECT at, who, job, seq, event, detail FROM audit {where} ORDER BY id", values):
+            yield {**dict(row), "detail": json.loads(row["detail"])}
+    finally:
+        database.close()
+
+
+def _reading(path: Path | None) -> sqlite3.Connection | None:
+    place = path or default_path()
+    if not place.is_file():
+        return None
+    try:
+        database = sqlite3.connect(f"{place.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
+        database.row_factory = sqlite3.Row
+        database.execute("SELECT 1 FROM job LIMIT 1")
+    except sqlite3.Error as error:
+        raise AccessError(f"The record of jobs in {place} cannot be read: {error}.", code="ledger") from error
+    return database
+
+
+def _job(database: sqlite3.Connection, number: int) -> Job:
+    previous, database.row_factory = database.row_factory, sqlite3.Row
+    try:
+        row = database.execute("SELECT * FROM job WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise _no_job(number)
+        items = database.execute("SELECT * FROM item WHERE job = ? ORDER BY seq", (number,)).fetchall()
+        return _read_job(row, tuple(_read_item(item) for item in items))
+    finally:
+        database.row_factory = previous
+
+
+def _no_job(number: int) -> NotFound:
+    return NotFound(f"There is no job {number}.", "'moodlectl job list' shows those there are.", code="job_unknown")
+
+
+def _read_job(row: sqlite3.Row, items: tuple[Item, ...]) -> Job:
+    running = row["ended"] is None and _alive(row["process"])
+    state = row["state"]
+    if state == "started" and not running:
+        state = "unknown"  # whoever began it is gone, and nobody wrote how it ended
+    items = tuple(_orphaned(item) if state == "unknown" and not running else item for item in items)
+    return Job(
+        id=row["id"],
+        kind=row["kind"],
+        site=row["site"],
+        url=row["url"],
+        state=state,
+        created=_time(row["created"]) or datetime.now(UTC),
+        ended=_time(row["ended"]),
+        who=row["who"],
+        running=running,
+        options=json.loads(row["options"]),
+        items=items,
+    )
+
+
+def _orphaned(item: Item) -> Item:
+    from dataclasses import replace
+
+    return replace(item, state="unknown") if item.state == "started" else item
+
+
+def _read_item(row: sqlite3.Row) -> Item:
+    return Item(
+        seq=row["seq"],
+        course=row["course"],
+        action=row["action"],
+        state=row["state"],
+        attempts=row["attempts"],
+        source=row["source"],
+        target=row["target"],
+        started=_time(row["started"]),
+        ended=_time(row["ended"]),
+        message=row["message"],
+        facts=json.loads(row["facts"]),
+    )
+
+
+def who() -> str:
+    """The person on this machine, as ``user@host``."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
+
+
+def _process() -> str:
+    """This process, told apart from a later one with the same number by when it started."""
+    return f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
+
+
+def _alive(process: str) -> bool:
+    host, number, started = process.split(" ", 2)
+    if host != socket.gethostname():
+        return True  # another machine's, on a shared home: not ours to call gone
+    return _started(int(number)) == started != ""
+
+
+def _started(number: int) -> str:
+    """When a process began, in the kernel's clock ticks; empty where there is none."""
+    try:
+        stat = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat.rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:  # no /proc (macOS): the number alone has to do
+        os.kill(number, 0)
+    except OSError:
+        return ""
+    return "-"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value), ensure_ascii=False, default=str)
