@@ -88,13 +88,18 @@ def download(
 
 
 def _same_content(path: Path, file: BackupFile) -> str | None:
-    import hashlib
-
     if file.sha1 is None or path.stat().st_size != file.size:
         return None
-    with path.open("rb") as stream:
-        sha1 = hashlib.file_digest(stream, "sha1").hexdigest()
+    sha1 = sha1_of(path)
     return sha1 if sha1 == file.sha1 else None
+
+
+def sha1_of(path: Path) -> str:
+    """The sha1 of a file's content, in hex. Reads only."""
+    import hashlib
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha1").hexdigest()
 
 
 def delete_all(site: Site, files: Sequence[BackupFile]) -> None:

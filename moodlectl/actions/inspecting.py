@@ -50,7 +50,7 @@ def verify(path: Path, on_progress: OnProgress) -> dict[str, Any]:
             "problems": [error.message],
             "files_checked": 0,
             "bytes_checked": 0,
-            "sha1": _sha1(path),
+            "sha1": files.sha1_of(path),
         }
     return {
         "path": str(report.path),
@@ -60,13 +60,6 @@ def verify(path: Path, on_progress: OnProgress) -> dict[str, Any]:
         "bytes_checked": report.bytes_checked,
         "sha1": report.sha1,
     }
-
-
-def _sha1(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha1").hexdigest()
 
 
 def _scanning(on_progress: OnProgress) -> Callable[[int, int], None]:
