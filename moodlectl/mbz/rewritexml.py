@@ -86,6 +86,7 @@ class XmlEditor(XmlReader):
         self._path: list[Element] = []
         self._held: list[Element] = []
         self._skip = self._skip_end = 0
+        self._last = _BLANK[0]
         super().__init__(where, limits=limits)
 
     def feed(self, chunk: bytes | memoryview) -> None:
@@ -200,6 +201,9 @@ class XmlEditor(XmlReader):
         self._held.clear()
         self._edits = [edit for edit in self._edits if edit[0] < element.start]
         self._flush(element.start, released=element)
+        if self._last not in _BLANK:
+            # Where all of a group goes, something blank must stay: Moodle takes an empty one for a text.
+            self._emit(b"\n")
         self._skip = len(self._path)
         self._path.pop()
         self._rules.dropped(element)
@@ -245,6 +249,7 @@ class XmlEditor(XmlReader):
     def _emit(self, data: bytes) -> None:
         if self._sink and data:
             self._sink(data)
+            self._last = data[-1]
 
     def _forget(self, until: int) -> None:
         step = until - self._base
