@@ -204,6 +204,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $job->checkpoint();
         if ($job->mode !== 'new') {
             $job->io->begun();
+            moodlectl_restore_part_from_strays($job);
         }
         $job->state = 'executing';
         $job->controller->execute_plan();
@@ -262,6 +263,22 @@ function moodlectl_restore_refuse_errors(array $precheck) {
     if ($precheck['errors']) {
         throw new moodlectl_error('refused', 'precheck', 'Moodle\'s pre-check found: ' . implode(' ', $precheck['errors']),
             'Nothing was changed. Remove the cause, or leave out the part of the backup it belongs to.', $precheck);
+    }
+}
+
+/**
+ * From 5.0 on a restore that broke off leaves question categories in the course itself, where none belong. The next
+ * restore of the same backup takes them for its own and dies of it, after a replace has emptied the course
+ * (restore_move_module_questions_categories). A new stamp keeps the two apart and changes nothing else.
+ */
+function moodlectl_restore_part_from_strays(moodlectl_restore_job $job) {
+    global $DB;
+    if (!class_exists('core_question\\local\\bank\\question_bank_helper')) {
+        return;
+    }
+    $strays = $DB->get_records('question_categories', ['contextid' => $job->context->id], '', 'id, stamp');
+    foreach ($strays as $stray) {
+        $DB->set_field('question_categories', 'stamp', make_unique_id_code(), ['id' => $stray->id]);
     }
 }
 
@@ -335,6 +352,11 @@ function moodlectl_restore_failed(moodlectl_restore_job $job, $e) {
     moodlectl_restore_quietly($job, 'controller', function() use ($job) {
         moodlectl_restore_close($job);
     });
+    if ($executing && $job->mode !== 'new') {
+        moodlectl_restore_quietly($job, 'questions', function() use ($job) {
+            moodlectl_restore_part_from_strays($job);
+        });
+    }
     $code = $known ? $e->errcode : (!empty($e->errorcode) ? $e->errorcode : get_class($e));
     $message = rtrim($e->getMessage(), '.') . '.';
     $details = $known ? $e->details : ['exception' => get_class($e), 'at' => basename($e->getFile()) . ':' . $e->getLine()];
