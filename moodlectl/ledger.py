@@ -26,8 +26,9 @@ from moodlectl.errors import AccessError, NotFound
 STATES = ("planned", "started", "done", "failed", "skipped", "unknown")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, site TEXT NOT NULL, url TEXT NOT NULL, state TEXT NOT NULL,
-    created TEXT NOT NULL, ended TEXT, who TEXT NOT NULL, process TEXT NOT NULL, options TEXT NOT NULL);
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, site TEXT NOT NULL, url TEXT NOT NULL,
+    state TEXT NOT NULL, created TEXT NOT NULL, ended TEXT, who TEXT NOT NULL, process TEXT NOT NULL,
+    options TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS item (
     job INTEGER NOT NULL REFERENCES job (id), seq INTEGER NOT NULL, course TEXT NOT NULL, action TEXT NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, source TEXT, target TEXT, started TEXT, ended TEXT,

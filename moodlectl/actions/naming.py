@@ -158,8 +158,10 @@ def parse_backup(word: str) -> LocalBackup | StoredBackup:
 
     A file that is there wins over the other reading.
     """
-    path = Path(word).expanduser()
-    if word and path.is_file():
+    if not word.strip():
+        raise UsageError("An empty word names no backup.", "Give a file, COURSE@AREA or COURSE@AREA/FILENAME.")
+    path = _expanded(word)
+    if path.is_file():
         return LocalBackup(path)
     match = re.fullmatch(r"(?P<course>.+)@(?P<area>course|private|automated)(?:/(?P<file>.+))?", word, re.DOTALL)
     if match:
@@ -170,6 +172,13 @@ def parse_backup(word: str) -> LocalBackup | StoredBackup:
             f"'{stray['area']}' in '{word}' is no backup area.", f"The areas are {', '.join(AREAS)}."
         )
     return LocalBackup(path)
+
+
+def _expanded(word: str) -> Path:
+    try:
+        return Path(word).expanduser()
+    except RuntimeError:  # ~nobody/file
+        return Path(word)
 
 
 _AREAS: dict[str, Area] = {area: area for area in AREAS}
@@ -187,7 +196,7 @@ def existing(path: Path) -> Path:
     """That path, if a file is there. Raises NotFound."""
     if path.is_file():
         return path
-    what = "is a folder" if path.is_dir() else "is not there"
+    what = "is a folder" if path.is_dir() else "is no ordinary file" if path.exists() else "is not there"
     raise NotFound(
         f"The backup file {path} {what}.",
         "A backup on a site is written COURSE@course, COURSE@private or COURSE@automated.",

@@ -16,10 +16,12 @@ from moodlectl.site.port import Course, OnProgress, Restored, RestoreRequest, Si
 
 @dataclass(frozen=True)
 class Protection:
-    """What is done so that nothing is lost: a safety backup first, and putting it back when the restore fails."""
+    """What is done so that nothing is lost or unseen: a safety backup first, putting it back when the restore fails,
+    comparing afterwards."""
 
     safety: bool = True
     auto_undo: bool = False
+    verify: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,6 @@ def run(
     target: Course | None,
     asked: Mapping[str, Any],
     protection: Protection,
-    *,
-    verify: bool = True,
     on_progress: OnProgress = no_progress,
 ) -> Protected:
     """Restore as asked; before a course is replaced or merged into, bring all that it holds here.
@@ -61,7 +61,7 @@ def run(
             saved = safety.take(site, target, entry.job, on_progress)
             entry.note(**saved.facts())
         try:
-            done = restore.run(site, request, on_progress, verify=verify)
+            done = restore.run(site, request, on_progress, verify=protection.verify)
         except Failed as error:
             safety.explain(error, entry.job, saved)
             if saved is not None and protection.auto_undo and "left" in error.details:
@@ -82,7 +82,7 @@ def _source_facts(request: RestoreRequest) -> dict[str, Any]:
 
 
 def _record(entry: Entry, done: restore.Done) -> None:
-    facts = {
+    facts: dict[str, Any] = {
         "course": done.restored.course.id,
         "activities": {str(old): new for old, new in done.restored.activities.items()},
         "differences": list(done.differences or ()),
@@ -116,7 +116,9 @@ def _taken_back(
     )
 
 
-def undo(site: Site, job: Job, plan: safety.Undo, on_progress: OnProgress = no_progress) -> tuple[Restored, tuple[str, ...], int]:
+def undo(
+    site: Site, job: Job, plan: safety.Undo, on_progress: OnProgress = no_progress
+) -> tuple[Restored, tuple[str, ...], int]:
     """Put back what a restore replaced. Writes to the site and the ledger.
 
     Returns the restore, each difference to what the course held before, and the undo's own job number.

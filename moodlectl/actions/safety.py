@@ -72,7 +72,12 @@ def take(site: Site, course: Course, job: int, on_progress: OnProgress = no_prog
     Writes to the site only what it removes again. Raises Refused (``no_safety``) where the site would not let all
     that matters be backed up, and Failed where the copy is not whole; the course is then untouched.
     """
-    settings, lacks = _everything(site, course)
+    try:
+        settings, lacks = _everything(site, course)
+    except Refused as refused:
+        if refused.code == "engine_cannot":
+            refused.hint = f"{refused.hint or ''} To go without a safety backup: --no-safety-backup.".strip()
+        raise
     place = folder()
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     counts = site.counts(course.id)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moodlectl.cli import backup, category, course, demo, restore, site
+from moodlectl.cli import backup, category, course, demo, job, restore, site
 from moodlectl.cli.state import Output, State
 
 EPILOG = "The global options (--site, --config, -o, -q, -v, --no-color, -y) may stand anywhere on the line."
@@ -35,6 +35,7 @@ app.add_typer(course.app, name="course", help="Courses: find them, look into the
 app.add_typer(category.app, name="category", help="Course categories.")
 app.add_typer(backup.app, name="backup", help="Make, list, download, inspect, verify and delete backups.")
 restore.register(app)
+app.add_typer(job.app, name="job", help="What was done from this machine, and what became of it.")
 
 
 def _version(asked: bool) -> None:
@@ -93,6 +94,8 @@ def main(arguments: Sequence[str]) -> int:
             return status if isinstance(status, int) else 0
     except BaseException as error:  # noqa: BLE001 - the one door
         return _ended_by(error, json=_asked_for_json(words))
+    finally:
+        _settle()
 
 
 def _end_children_when_told_to_end() -> None:
@@ -106,6 +109,15 @@ def _end_children_when_told_to_end() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, told)
+
+
+def _settle() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        from moodlectl.cli import failures
+
+        failures.settle_output()
 
 
 def _ended_by(error: BaseException, *, json: bool) -> int:

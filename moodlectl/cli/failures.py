@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import sys
@@ -9,6 +11,7 @@ from typing import Any
 
 import typer
 
+from moodlectl.cli.output import indented, plain, tell
 from moodlectl.errors import MoodlectlError, UsageError
 
 # typer brings its own copy of click since 0.2x and used the installed one before: ask it for the class it raises.
@@ -26,11 +29,18 @@ def report(error: BaseException, *, as_json: bool) -> int:
     if isinstance(error, BrokenPipeError):
         return _nobody_reads()
     if isinstance(error, _LineIsWrong):
-        _print(_usage(error), as_json=as_json)
+        if _help_is_the_answer(error) and not as_json:
+            tell(error.format_message() + "\n")
+        else:
+            _print(_usage(error), as_json=as_json)
         return 2
     if isinstance(error, MoodlectlError):
         _print(error, as_json=as_json)
         return error.exit_status
+    foreseen = _not_ours(error)
+    if foreseen is not None:
+        _print(foreseen, as_json=as_json)
+        return foreseen.exit_status
     return _unforeseen(error, as_json=as_json)
 
 
@@ -43,15 +53,55 @@ def _interrupted(error: BaseException, *, as_json: bool) -> int:
 
 
 def _nobody_reads() -> int:
-    """Whoever read our output has gone (``| head``): end quietly, and keep Python from complaining at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Whoever read our output has gone (``| head``): end quietly."""
+    _silence_output()
     return 0
+
+
+def settle_output() -> None:
+    """Bring out what is still to be printed; where that cannot be, keep Python from complaining at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence_output()
+
+
+def _silence_output() -> None:
+    with contextlib.suppress(OSError, ValueError):  # a stream of a test's has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _help_is_the_answer(error: Any) -> bool:
+    """Whether a group of commands was called without one: typer then answers with its help."""
+    return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def _usage(error: Any) -> UsageError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "moodlectl"
-    return UsageError(error.format_message(), f"'{path} --help' shows what there is.")
+    message = "A command is missing." if _help_is_the_answer(error) else error.format_message()
+    message = message.replace("Value error, ", "")
+    return UsageError(message, f"'{path} --help' shows what there is.")
+
+
+def _not_ours(error: BaseException) -> MoodlectlError | None:
+    """What can go wrong between us and whoever started us: no text, nowhere to write, no memory."""
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return UsageError(
+            "A word on the command line is not text in this locale's encoding.",
+            f"Words are read as {sys.getfilesystemencoding()}; set LC_ALL to a UTF-8 locale, or type it again.",
+        )
+    if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
+        _silence_output()
+        return MoodlectlError(
+            f"The output cannot be written: {error.strerror}.",
+            "What was asked of the site may be done all the same; only what was to be printed is lost.",
+            code="output",
+        )
+    return None
+
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def _unforeseen(error: BaseException, *, as_json: bool) -> int:
@@ -80,21 +130,29 @@ def _place(error: BaseException) -> str:
 
 def _print(error: MoodlectlError, *, as_json: bool) -> None:
     if as_json:
-        sys.stderr.write(json.dumps({"error": error.as_dict()}, ensure_ascii=False, default=str) + "\n")
+        tell(json.dumps({"error": error.as_dict()}, ensure_ascii=False, default=str) + "\n")
         return
-    from moodlectl.cli.output import plain
-
-    sys.stderr.write(f"error: {plain(error.message)}\n")
-    for line in _evidence(error.details):
-        sys.stderr.write(f"  {plain(line)}\n")
+    tell(f"error: {indented(plain(_short(error.message)))}\n")
+    for line in _evidence(error.details, f"{error.message} {error.hint or ''}"):
+        tell(f"  {indented(plain(_short(line)), 4)}\n")
     if error.hint:
-        sys.stderr.write(f"hint: {plain(error.hint)}\n")
+        tell(f"hint: {indented(plain(_short(error.hint)))}\n")
 
 
-def _evidence(details: dict[str, Any]) -> list[str]:
-    """The details as lines; lists one item a line, at most 25 of them."""
+def _short(text: str) -> str:
+    """Nobody reads on after so much; -o json has the whole."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 200]} … {text[-150:]}"
+
+
+_LONGEST = 2000
+
+
+def _evidence(details: dict[str, Any], told: str) -> list[str]:
+    """The details as lines, without what was ``told`` already; lists one item a line, at most 25 of them."""
     lines: list[str] = []
     for name, value in details.items():
+        if _is_told(value, told):
+            continue
         if isinstance(value, list | tuple):
             if value:
                 lines.append(f"{name.replace('_', ' ')}:")
@@ -107,3 +165,9 @@ def _evidence(details: dict[str, Any]) -> list[str]:
         elif value not in (None, ""):
             lines.append(f"{name.replace('_', ' ')}: {value}")
     return lines
+
+
+def _is_told(value: Any, told: str) -> bool:
+    if isinstance(value, str):
+        return value in told
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, str) and v in told for v in value)

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,11 @@ Row = Mapping[str, Any]
 def plain(text: object) -> str:
     """Text as a terminal may see it: control characters, escapes and bidirectional overrides made visible."""
     return "".join(c if c in "\n\t" or _harmless(c) else f"\\x{ord(c):02x}" for c in str(text))
+
+
+def indented(text: str, width: int = 2) -> str:
+    """Text whose further lines stand below its first, so that none can be taken for a line of ours."""
+    return text.replace("\n", "\n" + " " * width)
 
 
 def _harmless(character: str) -> bool:
@@ -56,12 +61,14 @@ def emit_one(state: State, record: Row) -> None:
     else:
         width = max((len(name) for name in record), default=0)
         for name, value in record.items():
-            sys.stdout.write(f"{name.replace('_', ' '):<{width}}  {plain(_cell(value))}\n")
+            shown = indented(plain(_cell(value)), width + 2)
+            sys.stdout.write(f"{name.replace('_', ' '):<{width}}  {shown}\n")
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document; times are ISO 8601 with offset, sizes are bytes."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=_as_json) + "\n")
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")  # what the locale lacks is still JSON
+    sys.stdout.write(json.dumps(value, ensure_ascii=ascii_only, indent=2, default=_as_json) + "\n")
 
 
 def _as_json(value: object) -> Any:
@@ -154,15 +161,22 @@ def size(count: float) -> str:
     raise AssertionError
 
 
+def tell(text: str) -> None:
+    """Write to standard error. That nobody reads it (any more) must not end what is going on on a site."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
 def remark(state: State, text: str) -> None:
     """One line for the person on standard error, unless ``--quiet``."""
     if not state.quiet:
-        sys.stderr.write(plain(text) + "\n")
+        tell(plain(text) + "\n")
 
 
 def warn(text: str) -> None:
     """One warning on standard error; ``--quiet`` does not silence it, a warning unseen is a warning lost."""
-    sys.stderr.write(f"warning: {plain(text)}\n")
+    tell(f"warning: {indented(plain(text))}\n")
 
 
 def confirm(state: State, question: str, *, refusal: str) -> None:
@@ -241,4 +255,4 @@ class _Lines:
             return
         self._next = now + 30
         share = f" {100 * progress.done / progress.total:.0f}%" if progress.total else ""
-        sys.stderr.write(f"{progress.phase}{share}\n")
+        tell(f"{progress.phase}{share}\n")

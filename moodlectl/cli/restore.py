@@ -26,6 +26,7 @@ from moodlectl.cli.words import (
 )
 
 if TYPE_CHECKING:
+    from moodlectl.actions import protected
     from moodlectl.actions import restore as action
     from moodlectl.site.port import Course, Precheck, RestorePlan, Site, UsersOutcome
 
@@ -52,7 +53,9 @@ def register(app: typer.Typer) -> None:
 
 def restore(
     ctx: typer.Context,
-    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A file, or COURSE@AREA[/FILENAME].")],
+    backup: Annotated[
+        str | None, typer.Argument(metavar="BACKUP", help="A file, or COURSE@AREA[/FILENAME].")
+    ] = None,
     new: Annotated[str | None, typer.Option("--new", metavar="CATEGORY", help="Into a new course there.")] = None,
     merge: Annotated[str | None, typer.Option("--merge", metavar="COURSE", help="Add to this course.")] = None,
     replace: Annotated[
@@ -95,15 +98,33 @@ def restore(
     as_user: As = None,
     dry_run: Quietly = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare afterwards.")] = False,
+    no_safety_backup: Annotated[
+        bool, typer.Option("--no-safety-backup", help="Do not bring all that the course holds here first.")
+    ] = False,
+    auto_undo: Annotated[
+        bool, typer.Option("--auto-undo", help="Should the restore fail, put the safety backup back at once.")
+    ] = False,
+    undo: Annotated[
+        int | None, typer.Option("--undo", metavar="JOB", help="Put back what that job replaced or merged into.")
+    ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""
-    from moodlectl.actions import naming
+    from moodlectl.actions import naming, protected
     from moodlectl.actions import restore as action
+    from moodlectl.errors import UsageError
 
     state = state_of(ctx)
+    if undo is not None:
+        _undo(state, undo, given=[backup, new, merge, replace], dry_run=dry_run)
+        return
+    if backup is None:
+        raise UsageError("No backup is named.", "Give a file, COURSE@AREA or COURSE@AREA/FILENAME.")
     targets = [(m, t) for m, t in (("new", new), ("merge", merge), ("replace", replace)) if t is not None]
     if len(targets) != 1:
-        raise typer.BadParameter("Say where to: exactly one of --new CATEGORY, --merge COURSE, --replace COURSE.")
+        raise UsageError(
+            "Where to restore is not said, or said twice.",
+            "Give exactly one of --new CATEGORY, --merge COURSE, --replace COURSE.",
+        )
     mode, target = targets[0]
     day = parse_day(startdate)
     wanted = action.Wanted(
@@ -137,22 +158,73 @@ def restore(
             _print_plan(state, plan, backup)
             return
         if course is not None and mode == "replace":
-            _confirm_replace(state, site, course)
+            _confirm_replace(state, site, course, safe=not no_safety_backup)
+        protection = protected.Protection(not no_safety_backup, auto_undo, verify=not no_verify)
         with output.progress(state) as on_progress:
-            done = action.run(site, request, on_progress, verify=not no_verify)
+            done = protected.run(site, request, course, _asked(wanted, from_site), protection, on_progress)
     _print_done(state, done, backup)
 
 
-def _confirm_replace(state: State, site: Site, course: Course) -> None:
+def _asked(wanted: action.Wanted, from_site: str | None) -> dict[str, Any]:
+    """The command line for the record: what was said, in its own words."""
+    from dataclasses import asdict
+
+    said = {name: value for name, value in asdict(wanted).items() if value not in (None, False, [], {}, ())}
+    return {**said, "items": {k: v for k, v in asdict(wanted.items).items() if v}, "from": from_site}
+
+
+def _undo(state: State, job: int, *, given: list[str | None], dry_run: bool) -> None:
+    """``restore --undo JOB``: show what would be lost and what comes back, ask, put it back, compare."""
+    from moodlectl import ledger
+    from moodlectl.actions import protected, safety
+    from moodlectl.errors import Failed, UsageError
+
+    if any(word is not None for word in given):
+        raise UsageError("--undo takes a job's number and nothing else: backup and course are known from the job.")
+    found = ledger.job(job)
+    with closing(state.open_site(state.site_name or found.site)) as site:
+        plan = safety.plan_undo(site, found)
+        held = counts_record(site.counts(plan.course.id))
+        output.remark(
+            state,
+            f"puts {plan.course.shortname} (id:{plan.course.id}) back to what it was before job {job}, "
+            f"from {plan.path}; what it holds now goes: {sum(held.pop('activities', {}).values())} activities, {_numbers(held)}.",
+        )
+        if dry_run:
+            return
+        output.confirm(state, f"Put {plan.course.shortname} back?", refusal="Nothing was changed")
+        with output.progress(state) as on_progress:
+            restored, differences, number = protected.undo(site, found, plan, on_progress)
+    if state.output is Output.table:
+        sys.stdout.write(f"{output.plain(restored.course.url)}\n")
+        output.remark(state, f"put back {restored.course.shortname} (job {number}): {restored.seconds:.1f} s")
+    else:
+        verified = {"ok": not differences, "differences": list(differences)}
+        course = course_record(restored.course)
+        output.emit_one(state, {"course": course, "job": number, "undoes": job, "verified": verified})
+    if differences:
+        raise Failed(
+            f"{restored.course.shortname} is not what it was before job {job}.",
+            f"The safety backup is kept: {plan.path}",
+            code="not_verified",
+            details={"differences": list(differences)},
+        )
+
+
+def _numbers(held: dict[str, Any]) -> str:
+    return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in held.items() if name != "file_bytes")
+
+
+def _confirm_replace(state: State, site: Site, course: Course, *, safe: bool) -> None:
     """Show what would be deleted, and ask. Raises Refused."""
     held = counts_record(site.counts(course.id))
     kept = len(site.backups(course.id, ["course", "automated"]).files)
     activities = sum(held.pop("activities", {}).values())
-    numbers = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in held.items() if name != "file_bytes")
     output.remark(
         state,
         f"--replace deletes all that {course.fullname} ({course.shortname}, id:{course.id}) holds: "
-        f"{activities} activities, {numbers}, and {kept} stored backups. Moodle keeps no copy.",
+        f"{activities} activities, {_numbers(held)}, and {kept} stored backups. "
+        + ("All but those is brought here first." if safe else "Moodle keeps no copy, and neither do we."),
     )
     output.confirm(state, f"Replace {course.fullname} ({course.shortname})?", refusal="Nothing was changed")
 
@@ -237,13 +309,15 @@ def _warn_precheck(precheck: Precheck) -> None:
         output.warn(f"the site lacks {plugin}")
 
 
-def _print_done(state: State, done: action.Done, backup: str) -> None:
+def _print_done(state: State, ended: protected.Protected, backup: str) -> None:
+    done, saved = ended.done, ended.safety
     restored = done.restored
     record = {
         "course": course_record(restored.course),
         "mode": restored.mode,
         "backup": backup,
-        "safety_backup": None,
+        "job": ended.job,
+        "safety_backup": str(saved.path) if saved else None,
         "precheck": _precheck_record(restored.precheck),
         "users": _users_record(restored.users),
         "verified": None
@@ -259,6 +333,9 @@ def _print_done(state: State, done: action.Done, backup: str) -> None:
     if state.output is Output.table:
         sys.stdout.write(f"{output.plain(restored.course.url)}\n")
         output.remark(state, _summary(done))
+        if saved is not None:
+            output.remark(state, f"safety backup: {saved.path}")
+            output.remark(state, f"put it back:   moodlectl restore --undo {ended.job}")
         _warn_precheck(restored.precheck)
         for warning in restored.warnings:
             output.warn(warning)

@@ -82,10 +82,12 @@ def counts_record(counts: Counts) -> dict[str, Any]:
 
 
 def parse_day(text: str | None) -> date | None:
-    """A day written ``YYYY-MM-DD``. Raises a usage error of typer's."""
+    """A day written ``YYYY-MM-DD``. Raises UsageError."""
     if text is None:
         return None
     try:
         return datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError as error:
-        raise typer.BadParameter(f"'{text}' is no day; write YYYY-MM-DD.") from error
+        from moodlectl.errors import UsageError
+
+        raise UsageError(f"'{text}' is no day.", "Write it as YYYY-MM-DD, such as 2027-02-15.") from error

@@ -241,7 +241,7 @@ class ItemChoice:
 
     For a backup the ids are the course's own; for a restore they are the ids *in the backup*. ``only_*`` None means
     all. Where ``only_activities`` is given exactly those take part, with the sections and subsections they stand in
-    and what lies in a subsection chosen; ``only_sections`` alone brings all that is in them.
+    and what lies in a subsection of which nothing is chosen singly; ``only_sections`` alone brings all that is in them.
     ``userdata_*``/``no_userdata_*`` name the items whose user data is explicitly wanted or not.
     """
 

@@ -14,9 +14,16 @@ function moodlectl_restore_choose(moodlectl_restore_job $job) {
     $skip = ['s' => array_flip($items['skip_sections']), 'a' => array_flip($items['skip_activities'])];
     $chosen = ['sections' => array_fill_keys(array_keys($sections), $all),
         'activities' => array_fill_keys(array_keys($activities), false)];
+    // A subsection chosen brings all that is in it, unless something in it is chosen singly.
+    $frames = [];
+    foreach (array_keys(array_intersect_key($only['a'], $activities)) as $cmid) {
+        $line = moodlectl_restore_line($cmid, $sections, $activities);
+        unset($line['a'][$cmid]);
+        $frames += $line['a'];
+    }
     foreach ($activities as $cmid => $activity) {
         $line = moodlectl_restore_line($cmid, $sections, $activities);
-        $wanted = $all || array_intersect_key($line['a'], $only['a'])
+        $wanted = $all || isset($only['a'][$cmid]) || array_intersect_key($line['a'], array_diff_key($only['a'], $frames))
             || ($items['only_activities'] === null && array_intersect_key($line['s'], $only['s']));
         $skipped = array_intersect_key($line['a'], $skip['a']) || array_intersect_key($line['s'], $skip['s']);
         $chosen['activities'][$cmid] = $wanted && !$skipped;

@@ -64,7 +64,7 @@ def make(
     package = with_people(store, store.load(request.course_id))
     sheet = backup_sheet(package, locks(store, actor, request.course_id))
     require_known(request.settings, [name for name, *_ in BACKUP_ROOT], "backups")
-    sheet.apply({**item_wishes(package, request.items, together=False), **request.settings})
+    sheet.apply({**item_wishes(package, request.items), **request.settings})
     taken = chosen(sheet, package)
     part = cut(package, taken)
     if taken["anonymize"]:

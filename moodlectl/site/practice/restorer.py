@@ -228,7 +228,7 @@ def _settle(
     store: Store, request: RestoreRequest, read: Read, actor: Actor, same_site: bool
 ) -> tuple[Sheet, Package, Matches]:
     sheet = _sheet(request, read, actor)
-    wishes = {**item_wishes(read.package, request.items, together=False), **_asked(request, sheet)}
+    wishes = {**item_wishes(read.package, request.items), **_asked(request, sheet)}
     sheet.apply(wishes)
     if not read.package.users or not sheet.value("users"):
         sheet.settings["users"] = replace(sheet.settings["users"], value=False)

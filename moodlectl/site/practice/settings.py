@@ -275,17 +275,15 @@ def _pair(sheet: Sheet, item: tuple[str, str, int, str, str], above: tuple[str, 
     )  # fmt: skip
 
 
-def item_wishes(package: Package, choice: ItemChoice, *, together: bool) -> dict[str, Value]:
+def item_wishes(package: Package, choice: ItemChoice) -> dict[str, Value]:
     """A choice of items as settings. Raises NotFound ``item_not_found`` for an id that is not there.
 
-    ``together`` is how a restore reads it: a chosen section brings all its activities,
-    beside those chosen singly.
-    A backup takes of the chosen sections only the activities chosen, where any are.
+    What a choice means is said at ``port.ItemChoice``, for backups and restores alike.
     """
     activities = {activity.id: activity for activity in package.activities}
     _require_items(choice, {section.id for section in package.sections}, set(activities))
     wishes: dict[str, Value] = {}
-    wanted_sections, wanted_activities = _only(package, choice, together)
+    wanted_sections, wanted_activities = _only(package, choice)
     for section in package.sections:
         if section.id not in wanted_sections or section.id in choice.skip_sections:
             wishes[f"section_{section.id}_included"] = False
@@ -323,34 +321,32 @@ def _require_items(choice: ItemChoice, sections: set[int], activities: set[int])
             )
 
 
-def _only(package: Package, choice: ItemChoice, together: bool) -> tuple[set[int], set[int]]:
+def _only(package: Package, choice: ItemChoice) -> tuple[set[int], set[int]]:
     """The ids of the sections and of the activities that take part, before anything is skipped."""
     every = {section.id for section in package.sections}
     if choice.only_sections is None and choice.only_activities is None:
         return every, {activity.id for activity in package.activities}
     named = set(choice.only_activities or ())
-    sections = set(choice.only_sections or ())
-    if choice.only_sections is None and not together:
-        sections = every
-    whole = set(sections) if together or choice.only_activities is None else set()
+    sections = every if choice.only_sections is None else set(choice.only_sections)
+    home = {activity.id: activity.section for activity in package.activities}
+    holder = {section.id: section.parent for section in package.sections}
+    # A subsection chosen brings all that is in it, unless something in it is chosen singly.
+    frames = {parent for number in named if number in home and (parent := holder.get(home[number]))}
+    whole = set(sections) if choice.only_activities is None else set()
     activities, grown = set(named), True
     while grown:  # downwards: what is in a section taken whole, and in a subsection chosen
         before = len(whole) + len(activities)
         inside = {activity.id for activity in package.activities if activity.section in whole}
-        whole |= {section.id for section in package.sections if section.parent in inside | named}
+        whole |= {section.id for section in package.sections if section.parent in (inside | named) - frames}
         activities |= inside
         grown = len(whole) + len(activities) > before
-    sections |= whole
-    holder = {section.id: section.parent for section in package.sections}
-    home = {activity.id: activity.section for activity in package.activities}
+    sections = sections | whole
     grown = True
     while grown:  # upwards: what holds something chosen comes along, and only that
         before = len(sections) + len(activities)
         sections |= {home[number] for number in activities}
-        if choice.only_sections is not None or together:
-            activities |= {parent for number in sections if (parent := holder.get(number)) in home and parent}
-        else:
-            activities |= {parent for number in activities if (parent := holder.get(home[number]))}
+        known = sections if choice.only_sections is not None else {home[number] for number in activities}
+        activities |= {parent for number in known if (parent := holder.get(number)) in home and parent}
         grown = len(sections) + len(activities) > before
     return sections & every, activities
 
