@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moodlectl.mbz.archive import Member, open_backup
 from moodlectl.mbz.names import refuse
-from moodlectl.mbz.xmlstream import RecordReader
+from moodlectl.mbz.roster import Roster
 
 USERS = "users.xml"
 _FIELDS = frozenset(
@@ -59,18 +59,10 @@ def read_users(path: Path) -> Iterator[UserRecord]:
 
 
 def _people(member: Member) -> Iterator[UserRecord]:
-    batch: list[UserRecord] = []
-
-    def keep(_: str, record: Mapping[str, str]) -> None:
-        batch.append(_user(record))
-
-    reader = RecordReader(USERS, 2, frozenset({"user"}), _FIELDS, keep)
+    roster = Roster(USERS, _FIELDS)
     for chunk in member.chunks():
-        reader.feed(chunk)
-        yield from batch
-        batch.clear()
-    reader.close()
-    yield from batch
+        yield from map(_user, roster.feed(chunk))
+    yield from map(_user, roster.close())
 
 
 def _user(record: Mapping[str, str]) -> UserRecord:
