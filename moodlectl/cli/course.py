@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from moodlectl.cli import output
+from moodlectl.cli import compare, output
 from moodlectl.cli.state import Output
 from moodlectl.cli.words import course_record, course_row, state_of
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+compare.register(app)
 
 
 @app.command("list")

@@ -394,6 +394,17 @@ class AutomatedRun:
     ended: datetime | None
 
 
+# --- what a course holds, thing by thing -----------------------------------------------------------------------
+
+Identity = tuple[str, tuple[str, ...], Mapping[str, str]]
+"""One thing: its kind, the words by which it is found again, and what it is like. No ids, no texts of people.
+
+The same things, in the same words, are read from backup files by ``moodlectl.mbz.identities``; the first is always
+``about``: site, release, start date, and as ``setting_NAME`` what was left out.
+"""
+OnIdentity = Callable[[Identity], None]
+
+
 # --- the port ---------------------------------------------------------------------------------------------------
 
 
@@ -428,6 +439,11 @@ class Site(Protocol):
 
     def counts(self, course_id: int) -> Counts:
         """What the course holds now, in numbers. Needs a shell. Reads only."""
+
+    def identities(
+        self, course_id: int, receive: OnIdentity, *, with_users: bool = True, as_user: str | None = None
+    ) -> None:
+        """Hand over everything that the course holds, one thing after the other. Needs a shell. Reads only."""
 
     def backup_settings(self, course_id: int | None, *, as_user: str | None = None) -> Sequence[Setting]:
         """Every setting a backup (of that course, or of any) offers here, with its default and lock. Reads only."""

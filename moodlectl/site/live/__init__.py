@@ -27,6 +27,7 @@ from moodlectl.site.port import (
     Counts,
     Course,
     CourseRef,
+    OnIdentity,
     OnProgress,
     Restored,
     RestorePlan,
@@ -136,6 +137,15 @@ class LiveSite:
         from moodlectl.site.live import shell_courses
 
         return shell_courses.counts(self._host("counting what a course holds"), course_id)
+
+    def identities(
+        self, course_id: int, receive: OnIdentity, *, with_users: bool = True, as_user: str | None = None
+    ) -> None:
+        """Everything the course holds, thing by thing. Needs a shell. Reads only."""
+        from moodlectl.site.live import identities
+
+        host = self._host("looking at everything a course holds")
+        identities.identities(host, course_id, receive, with_users=with_users, acting=self._acting(as_user))
 
     # --- backups ----------------------------------------------------------------------------------------------------
 

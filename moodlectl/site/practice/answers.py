@@ -25,6 +25,7 @@ from moodlectl.site.port import (
     Counts,
     Course,
     CourseRef,
+    OnIdentity,
     OnProgress,
     Progress,
     Restored,
@@ -241,6 +242,16 @@ class PracticeSite:
         """What the course holds now, in numbers. Reads only."""
         self._require_course(course_id)
         return count(self.store.load(course_id))
+
+    def identities(
+        self, course_id: int, receive: OnIdentity, *, with_users: bool = True, as_user: str | None = None
+    ) -> None:
+        """Everything the course holds, thing by thing. Reads only."""
+        from moodlectl.site.practice.identities import identities
+
+        self._require_course(course_id)
+        for identity in identities(self.store, course_id, self._actor(as_user), with_users=with_users):
+            receive(identity)
 
     # --- backups --------------------------------------------------------------------------------------------
 

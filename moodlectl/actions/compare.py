@@ -1,0 +1,299 @@
+"""Compare all that two courses hold, or a course and a backup, thing by thing."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moodlectl.actions import files, naming
+from moodlectl.actions.holdings import Holdings, Pair, Side
+from moodlectl.actions.likenesses import Judge, kind_of, place, what
+from moodlectl.site.port import Identity, ItemChoice, OnProgress, Progress, RestoreRequest, Site, no_progress
+
+if TYPE_CHECKING:
+    from moodlectl.mbz import Manifest, SectionFacts
+    from moodlectl.mbz.identities import Chosen
+
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+_STEP = 2000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference: the kind of thing, the thing in words, a whole sentence, and whether Moodle itself makes it.
+
+    ``known`` ones are what core's backup and restore do not carry, or a setting left out; ``reason`` says why.
+    """
+
+    kind: str
+    what: str
+    text: str
+    known: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two sides compare: the differences, the heaviest first, known ones last; how many things each side holds.
+
+    ``a`` and ``b`` are what the sides are called in the sentences.
+    """
+
+    a: str
+    b: str
+    differences: tuple[Difference, ...]
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def real(self) -> tuple[Difference, ...]:
+        """The differences that nothing explains."""
+        return tuple(one for one in self.differences if not one.known)
+
+    @property
+    def known(self) -> tuple[Difference, ...]:
+        """The differences that Moodle itself makes."""
+        return tuple(one for one in self.differences if one.known)
+
+    @property
+    def equal(self) -> bool:
+        """Whether there is no difference but those that Moodle itself makes."""
+        return not self.real
+
+
+def run(
+    site: Site, course: str, other: str, site_b: Site | None = None, on_progress: OnProgress = no_progress
+) -> Comparison:
+    """Compare a COURSE with a BACKUP (a file here, or one on ``site_b``) or with a COURSE of ``site_b``. Reads only.
+
+    Raises UsageError, NotFound, AccessError, Unreachable, and Refused for a file that is not a whole backup.
+    """
+    there = site_b or site
+    found = naming.find_course(site, course)
+    with Holdings() as holdings:
+        _from_site(holdings, "a", site, found.id, on_progress)
+        name, other_name = found.shortname, _other_side(holdings, there, other, on_progress)
+        if name == other_name:
+            name, other_name = f"{name} ({site.name})", f"{other_name} ({there.name})"
+        return compare(holdings, name, other_name)
+
+
+def _other_side(holdings: Holdings, site: Site, word: str, on_progress: OnProgress) -> str:
+    """Read side b; returns what it is called."""
+    if _is_backup(word):
+        with _at_hand(site, word, on_progress) as path:
+            _from_file(holdings, "b", path, on_progress)
+            return path.name
+    course = naming.find_course(site, word)
+    _from_site(holdings, "b", site, course.id, on_progress)
+    return course.shortname
+
+
+def _is_backup(word: str) -> bool:
+    """Whether a word names a backup; everything else names a course."""
+    if word.lower().startswith(("http://", "https://")):
+        return False
+    parsed = naming.parse_backup(word)
+    if isinstance(parsed, naming.StoredBackup):
+        return True
+    return parsed.path.is_file() or word.lower().endswith((".mbz", ".zip", ".tgz", ".tar.gz"))
+
+
+@contextmanager
+def _at_hand(site: Site, word: str, on_progress: OnProgress) -> Iterator[Path]:
+    """The backup as a local file; one that lies on the site is brought here until the end of the block."""
+    parsed = naming.parse_backup(word)
+    if isinstance(parsed, naming.LocalBackup):
+        yield naming.existing(parsed.path)
+        return
+    stored = naming.find_stored(site, parsed)
+    with tempfile.TemporaryDirectory(prefix="moodlectl-") as folder:
+        path = Path(folder) / files.safe_name(stored.filename)
+        site.download(stored, path, on_progress)
+        yield path
+
+
+def _from_site(holdings: Holdings, side: Side, site: Site, course_id: int, on_progress: OnProgress) -> None:
+    count = 0
+
+    def receive(identity: Identity) -> None:
+        nonlocal count
+        holdings.add(side, identity)
+        count += 1
+        if count % _STEP == 0:
+            on_progress(Progress("scan", count, message=f"{count} things"))
+
+    site.identities(course_id, receive)
+
+
+def _from_file(
+    holdings: Holdings, side: Side, path: Path, on_progress: OnProgress, chosen: Chosen | None = None
+) -> None:
+    from moodlectl.mbz.identities import WHOLE, identities
+
+    def progress(done: int, total: int) -> None:
+        on_progress(Progress("scan", done, total, "bytes"))
+
+    for identity in identities(path, chosen=chosen or WHOLE, progress=progress):
+        holdings.add(side, identity)
+
+
+# --- what differs -----------------------------------------------------------------------------------------------------
+
+
+def compare(holdings: Holdings, a: str, b: str) -> Comparison:
+    """The differences between both sides; ``a`` and ``b`` are what they are called.
+
+    What belongs to an activity that is only on one side is told with it, not thing by thing.
+    """
+    judge = Judge(holdings)
+    alone: dict[tuple[str, ...], Counter[str]] = {}
+    found: list[tuple[int, Difference, tuple[str, ...]]] = []
+    left_out: dict[str, Counter[str]] = {}
+    # Activities come first: the order of kinds is that of the alphabet.
+    for pair in holdings.differing():
+        reason = judge.left_out(pair.kind)
+        if reason is not None:
+            left_out.setdefault(reason, Counter())[kind_of(pair.kind).name] += 1
+            continue
+        if pair.kind == "activity" and (pair.a is None or pair.b is None):
+            alone[pair.key] = Counter()
+        elif place(pair) and pair.key[:2] in alone:
+            alone[pair.key[:2]][kind_of(pair.kind).name] += 1
+            continue
+        found.append((kind_of(pair.kind).weight, _difference(pair, judge, a, b), pair.key))
+    told = [(weight, _with_content(one, alone.get(key))) for weight, one, key in found]
+    told.sort(key=lambda entry: (entry[1].known, entry[0], entry[1].kind, entry[1].what))
+    settings = [_setting(name, kinds) for name, kinds in sorted(left_out.items())]
+    counts = {"a": holdings.counts["a"], "b": holdings.counts["b"]}
+    return Comparison(a, b, (*(one for _, one in told), *settings), counts)
+
+
+def _difference(pair: Pair, judge: Judge, a: str, b: str) -> Difference:
+    named = what(pair)
+    if pair.b is None:
+        text = f"{named}: only in {a}"
+    elif pair.a is None:
+        text = f"{named}: only in {b}"
+    else:
+        changes = [_change(name, *values) for name, values in sorted(pair.changed().items())]
+        text = f"{named}: {'; '.join(changes)}"
+    reason = judge.known(pair)
+    return Difference(pair.kind, named, text, reason is not None, reason)
+
+
+def _change(name: str, a: str, b: str) -> str:
+    if _SHA1.fullmatch(a) or _SHA1.fullmatch(b):
+        return f"{name} differs"
+    return f"{name} is {_shown(a)}, then {_shown(b)}"
+
+
+def _shown(value: str) -> str:
+    return f"'{value}'" if value else "empty"
+
+
+def _with_content(one: Difference, content: Counter[str] | None) -> Difference:
+    if one.kind != "activity" or not content:
+        return one
+    held = ", ".join(f"{number} {name}" for name, number in sorted(content.items()))
+    return Difference(one.kind, one.what, f"{one.text}, with {held}", one.known, one.reason)
+
+
+def _setting(name: str, kinds: Counter[str]) -> Difference:
+    held = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    reason = "people were made nobody" if name == "anonymize" else f"made without {name}"
+    return Difference("setting", name, f"not compared, one side was {reason}: {held}", True, reason)
+
+
+# --- after a restore --------------------------------------------------------------------------------------------------
+
+
+def verify_restored(
+    site: Site,
+    course_id: int,
+    request: RestoreRequest,
+    on_progress: OnProgress = no_progress,
+) -> Comparison | None:
+    """Compare the chosen part of the archive with the course it was restored into, thing by thing. Reads only.
+
+    None where the archive is only on the site. What was merged into a course, or is a part of a backup, must be
+    there, whatever else is; else both sides must hold the same.
+    """
+    from moodlectl import mbz
+
+    path = request.source.path
+    if path is None:
+        return None
+    manifest = mbz.inspect(path)
+    chosen = chosen_of(manifest, request.items)
+    part = request.mode == "merge" or bool(chosen.without_activities or chosen.without_sections)
+    with Holdings() as holdings:
+        _from_file(holdings, "a", path, on_progress, chosen)
+        _from_site(holdings, "b", site, course_id, on_progress)
+        for name, value in request.settings.items():
+            if value is False:
+                holdings.about["b"][f"setting_{name}"] = "0"
+        if request.enrolments == "manual":
+            # Everybody is enrolled, by another method.
+            holdings.about["b"]["setting_enrolments"] = "0"
+        found = compare(holdings, "the backup", "the course")
+        if not part:
+            return found
+        missing = f": only in {found.a}"
+        kept = tuple(one for one in found.differences if missing in one.text and not _of_the_whole(one))
+        return Comparison(found.a, found.b, kept, found.counts)
+
+
+_WHOLE_ONLY = frozenset({"grade_category", "badge", "badge_award", "criterion", "course_completion", "grade_history"})
+
+
+def _of_the_whole(one: Difference) -> bool:
+    """What Moodle restores only together with everything (``restore_gradebook_structure_step``, badges, criteria)."""
+    return one.kind in _WHOLE_ONLY or (one.kind in ("grade_item", "grade") and " in " not in one.text)
+
+
+def chosen_of(manifest: Manifest, items: ItemChoice) -> Chosen:
+    """What a choice of items leaves out of a backup, by the backup's ids."""
+    from moodlectl.mbz.identities import Chosen
+
+    activities: set[int] = set()
+    sections: set[int] = set()
+    userdata: set[int] = set()
+
+    def walk(section: SectionFacts, *, wanted: bool, inside: bool) -> bool:
+        """Whether anything in the section takes part."""
+        held = wanted
+        for one in section.activities:
+            takes = (inside or _takes(one.id, section.id, items)) and one.id not in items.skip_activities
+            takes = takes and section.id not in items.skip_sections
+            if one.subsection is not None:
+                takes = walk(one.subsection, wanted=takes, inside=takes) or takes
+            held = held or takes
+            if not takes:
+                activities.add(one.id)
+            elif not one.userinfo or one.id in items.no_userdata_activities | _of(section, items):
+                userdata.add(one.id)
+        if not held:
+            sections.add(section.id)
+        return held
+
+    for section in manifest.sections:
+        named = items.only_sections is None or section.id in items.only_sections
+        walk(section, wanted=named and section.id not in items.skip_sections, inside=False)
+    return Chosen(frozenset(activities), frozenset(sections), frozenset(userdata))
+
+
+def _takes(cmid: int, section_id: int, items: ItemChoice) -> bool:
+    if items.only_activities:
+        return cmid in items.only_activities
+    return items.only_sections is None or section_id in items.only_sections
+
+
+def _of(section: SectionFacts, items: ItemChoice) -> set[int]:
+    """The activities of a section whose user data is not wanted as a whole."""
+    return {one.id for one in section.activities} if section.id in items.no_userdata_sections else set()
