@@ -193,7 +193,8 @@ function moodlectl_restore_check_texts(moodlectl_restore_job $job) {
                 'It would make this of it: ' . clean_param($value, PARAM_TEXT));
         }
         if ($name !== 'fullname' && $value !== '') {
-            $other = $DB->get_record_select('course', "$name = ? AND id <> ?", [$value, $own], 'id, fullname', IGNORE_MULTIPLE);
+            $other = $DB->get_record_select('course', "$name = ? AND id <> ?", [$value, $own], 'id, fullname',
+                IGNORE_MULTIPLE);
             if ($other) {
                 throw new moodlectl_error('refused', $name . '_taken', "The $name $value belongs to another course.",
                     "Choose another with --$name.", ['course_id' => (int)$other->id, $name => $value]);

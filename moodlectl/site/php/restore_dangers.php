@@ -7,7 +7,8 @@ function moodlectl_restore_find_dangers(moodlectl_restore_job $job) {
     // The first eight digits of a version are its branch's date: 4.5.6 is not newer than 4.5.2 in that sense; Moodle
     // itself warns of any newer build (backup/util/helper/restore_prechecks_helper.class.php, noticenewerbackup).
     if ((int)substr((string)$job->info->moodle_version, 0, 8) > (int)substr((string)$CFG->version, 0, 8)) {
-        $job->dangers['newer-backup'] = "it was made by Moodle {$job->info->moodle_release}, this site has {$CFG->release}";
+        $job->dangers['newer-backup'] = 'it was made by Moodle ' . $job->info->moodle_release
+            . ", this site has {$CFG->release}";
     }
     $job->missing = moodlectl_restore_missing_plugins($job);
     if ($job->missing) {
@@ -194,6 +195,7 @@ function moodlectl_restore_in_pool($storage, $file) {
     $record->filesize = (int)$file->filesize;
     $stored = new stored_file($storage, $record);
     $system = $storage->get_file_system();
-    return $system->is_file_readable_locally_by_storedfile($stored) || $system->is_file_readable_remotely_by_storedfile($stored)
+    return $system->is_file_readable_locally_by_storedfile($stored)
+        || $system->is_file_readable_remotely_by_storedfile($stored)
         || $system->is_file_readable_locally_by_storedfile($stored, true);
 }

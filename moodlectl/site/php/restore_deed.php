@@ -181,7 +181,8 @@ function moodlectl_restore_foresee(moodlectl_restore_job $job) {
     $users = $job->controller->get_plan()->get_setting('users')->get_value();
     if (!$job->samesite && $users && (int)$job->info->mnet_remoteusers) {
         $may = has_capability('moodle/user:create', context_system::instance(), $job->userid);
-        $result[$may ? 'warnings' : 'errors'][] = get_string('mnetrestore_extusers_' . ($may ? 'admin' : 'noadmin'), 'admin');
+        $string = 'mnetrestore_extusers_' . ($may ? 'admin' : 'noadmin');
+        $result[$may ? 'warnings' : 'errors'][] = get_string($string, 'admin');
     }
     return $result;
 }
@@ -233,7 +234,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
     ];
 }
 
-/** What happens when somebody ends PHP: a new course is given up, a course that is being changed is carried on to the end. */
+/** When somebody ends PHP: a new course is given up, a course that is being changed is carried on to the end. */
 function moodlectl_restore_signals(moodlectl_restore_job $job) {
     if (!function_exists('pcntl_async_signals') || !function_exists('pcntl_signal')) {
         return;
@@ -359,12 +360,14 @@ function moodlectl_restore_failed(moodlectl_restore_job $job, $e) {
     }
     $code = $known ? $e->errcode : (!empty($e->errorcode) ? $e->errorcode : get_class($e));
     $message = rtrim($e->getMessage(), '.') . '.';
-    $details = $known ? $e->details : ['exception' => get_class($e), 'at' => basename($e->getFile()) . ':' . $e->getLine()];
+    $details = $known ? $e->details
+        : ['exception' => get_class($e), 'at' => basename($e->getFile()) . ':' . $e->getLine()];
     if (!$known && isset($e->a) && is_scalar($e->a)) {
         $details['a'] = (string)$e->a;
     }
     if ($job->mode === 'new') {
-        moodlectl_restore_failed_new($job, $known ? $e->class : 'failed', $code, $message, $known ? $e->hint : '', $details);
+        $class = $known ? $e->class : 'failed';
+        moodlectl_restore_failed_new($job, $class, $code, $message, $known ? $e->hint : '', $details);
     }
     if (!$executing) {
         throw $e;
@@ -377,7 +380,8 @@ function moodlectl_restore_failed(moodlectl_restore_job $job, $e) {
     } catch (Throwable $ignored) {
         $left = 'what it holds cannot be told';
     }
-    $what = $job->mode === 'replace' ? 'Replacing empties a course first; now ' : 'The course may hold a part of the backup; ';
+    $what = $job->mode === 'replace' ? 'Replacing empties a course first; now '
+        : 'The course may hold a part of the backup; ';
     throw new moodlectl_error('failed', (string)$code, 'The restore broke off: ' . $message . ' ' . $what . $left . '.',
         $job->mode === 'replace' ? 'Put its former content back from the safety backup.'
             : 'Look at the course, and remove what came with the restore.', $details);
@@ -407,9 +411,11 @@ function moodlectl_restore_failed_new(moodlectl_restore_job $job, $class, $code,
     }
     if ($trouble === '') {
         $said = $id ? ' The new course was removed again.' : ' No course was made.';
-        throw new moodlectl_error($class, (string)$code, $message . $said, $hint, $details + ['course_removed' => (bool)$id]);
+        $details['course_removed'] = (bool)$id;
+        throw new moodlectl_error($class, (string)$code, $message . $said, $hint, $details);
     }
-    throw new moodlectl_error('failed', 'course_left', $message . " The unfinished course $id could not be removed: $trouble",
+    $message .= " The unfinished course $id could not be removed: $trouble";
+    throw new moodlectl_error('failed', 'course_left', $message,
         "Delete the course $id on the site.", $details + ['course_id' => $id]);
 }
 

@@ -89,46 +89,62 @@ function moodlectl_restore_expected_sections(moodlectl_restore_job $job, array $
  * that is there; cohort and meta enrolments do not pass from one site to another.
  */
 function moodlectl_restore_expected_enrolled(moodlectl_restore_job $job) {
+    global $DB;
     $plan = $job->controller->get_plan();
+    $kept = moodlectl_restore_keeps($job, 'keep_roles_and_enrolments') ? $DB->get_fieldset_sql('SELECT DISTINCT ue.userid
+        FROM {user_enrolments} ue JOIN {enrol} e ON e.id = ue.enrolid WHERE e.courseid = ?', [$job->course->id]) : [];
     if (!$plan->get_setting('users')->get_value()) {
-        return 0;
+        return count($kept);
     }
     $manual = (int)$plan->get_setting('enrolments')->get_value() === backup::ENROL_NEVER;
     $enrolled = [];
     $method = '';
     $known = $job->people['ids'];
     moodlectl_restore_walk_xml($job->base . '/course/enrolments.xml',
-        function($reader, $depth) use ($job, $manual, $known, &$enrolled, &$method) {
+        function($reader, $depth) use ($job, $manual, $known, $kept, &$enrolled, &$method) {
             if ($depth === 3 && $reader->name === 'enrol') {
                 $method = $reader->readString();
             } else if ($reader->name === 'userid' && $depth === 5) {
                 $id = (int)$reader->readString();
                 $passes = $manual ? enrol_is_enabled('manual')
                     : enrol_is_enabled($method) && ($job->samesite || !in_array($method, ['cohort', 'meta'], true));
-                if ($passes && isset($known[$id])) {
+                // A person who is matched and enrolled already is one.
+                if ($passes && isset($known[$id]) && !in_array($known[$id], $kept)) {
                     $enrolled[$id] = true;
                 }
             }
         });
-    return count($enrolled);
+    return count($enrolled) + count($kept);
 }
 
+/** Groups: of the same name and description there is one (restore_groups_structure_step); kept ones stay. */
 function moodlectl_restore_expected_groups(moodlectl_restore_job $job) {
+    global $DB;
     $plan = $job->controller->get_plan();
+    $kept = moodlectl_restore_keeps($job, 'keep_groups_and_groupings')
+        ? $DB->get_records('groups', ['courseid' => $job->course->id], '', 'id, name, description') : [];
+    $groups = [];
+    foreach ($kept as $group) {
+        $groups[] = [(string)$group->name, (string)$group->description];
+    }
     if ($plan->setting_exists('groups') && !$plan->get_setting('groups')->get_value()) {
-        return 0;
+        return count($groups);
     }
-    $count = 0;
-    $refs = [];
-    foreach (moodlectl_restore_included_tasks($job) as $task) {
-        $refs = moodlectl_restore_inforef($task->get_taskbasepath(), $refs);
-    }
-    moodlectl_restore_walk_xml($job->base . '/groups.xml', function($reader, $depth) use (&$count, $refs) {
-        if ($depth === 1 && $reader->name === 'group') {
-            $count += isset($refs['group'][(int)$reader->getAttribute('id')]) ? 1 : 0;
+    moodlectl_restore_records($job->base . '/groups.xml', 'group', function($group) use (&$groups) {
+        foreach ($groups as $known) {
+            if ($known[0] === $group->name && (empty($group->description) || $known[1] === $group->description)) {
+                return;
+            }
         }
+        $groups[] = [(string)$group->name, isset($group->description) ? (string)$group->description : ''];
     });
-    return $count;
+    return count($groups);
+}
+
+/** Whether a replace keeps people or groups of the target. */
+function moodlectl_restore_keeps(moodlectl_restore_job $job, $name) {
+    $plan = $job->controller->get_plan();
+    return $job->mode === 'replace' && $plan->setting_exists($name) && $plan->get_setting($name)->get_value();
 }
 
 /** Grade items and grades with a value: of the activities, and the gradebook's own where it is restored. */
@@ -194,7 +210,8 @@ function moodlectl_restore_expected_questions(moodlectl_restore_job $job, array 
         $result['entries'] += $category['entries'];
         $context = $category['contextid'];
         foreach ($category['ids'] as $kind => $ids) {
-            $result['ids'][$context][$kind] = $ids + (isset($result['ids'][$context][$kind]) ? $result['ids'][$context][$kind] : []);
+            $known = isset($result['ids'][$context][$kind]) ? $result['ids'][$context][$kind] : [];
+            $result['ids'][$context][$kind] = $known + $ids;
         }
         if ($category['level'] != CONTEXT_MODULE || !isset($contexts[$category['contextid']])) {
             $fallback = true;
@@ -230,7 +247,8 @@ function moodlectl_restore_category_stays(moodlectl_restore_job $job, array $cat
 
 /** The context id an activity had on the site of the backup (first element of <module>.xml). */
 function moodlectl_restore_old_context($task) {
-    $head = (string)@file_get_contents($task->get_taskbasepath() . '/' . $task->get_modulename() . '.xml', false, null, 0, 2048);
+    $path = $task->get_taskbasepath() . '/' . $task->get_modulename() . '.xml';
+    $head = (string)@file_get_contents($path, false, null, 0, 2048);
     return preg_match('/<activity [^>]*contextid="([0-9]+)"/', $head, $m) ? (int)$m[1] : 0;
 }
 
@@ -292,7 +310,8 @@ function moodlectl_restore_file_wanted(moodlectl_restore_job $job, $file) {
         return in_array($file->filearea, ['download', 'stamps', 'systemstamps'], true);
     }
     if ($file->component === 'course' && in_array($file->filearea, ['summary', 'overviewfiles'], true)) {
-        return $job->mode === 'new' || ($plan->setting_exists('overwrite_conf') && $plan->get_setting('overwrite_conf')->get_value());
+        return $job->mode === 'new'
+            || ($plan->setting_exists('overwrite_conf') && $plan->get_setting('overwrite_conf')->get_value());
     }
     $settings = ['course/legacy' => 'legacyfiles', 'contentbank/public' => 'contentbankcontent',
         'calendar/event_description' => 'calendarevents'];
@@ -305,7 +324,8 @@ function moodlectl_restore_file_wanted(moodlectl_restore_job $job, $file) {
 }
 
 /** Files that go by their component: groups, badges, grades, questions. */
-function moodlectl_restore_file_of_component(moodlectl_restore_job $job, $file, array $contexts, array $questions, $whole) {
+function moodlectl_restore_file_of_component(moodlectl_restore_job $job, $file, array $contexts, array $questions,
+        $whole) {
     $plan = $job->controller->get_plan();
     $on = function($name) use ($plan) {
         return $plan->setting_exists($name) && $plan->get_setting($name)->get_value();

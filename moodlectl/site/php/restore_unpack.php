@@ -5,7 +5,8 @@
 function moodlectl_restore_directories(moodlectl_restore_job $job) {
     global $CFG;
     $root = make_backup_temp_directory('');
-    $job->tempdir = 'moodlectl-restore-' . restore_controller::get_tempdir_name($job->course ? $job->course->id : 0, $job->userid);
+    $job->tempdir = 'moodlectl-restore-'
+        . restore_controller::get_tempdir_name($job->course ? $job->course->id : 0, $job->userid);
     $job->base = rtrim($root, '/') . '/' . $job->tempdir;
     $job->archivedir = $job->base . '-archive';
     $job->archive = $job->archivedir . '/backup.mbz';

@@ -128,11 +128,12 @@ function moodlectl_restore_classify_people(moodlectl_restore_job $job) {
         && has_capability('moodle/restore:userinfo', $job->context, $job->userid)
         && empty($CFG->disableusercreationonrestore);
     $people = &$job->people;
-    moodlectl_restore_records($job->base . '/users.xml', 'user', function($user) use ($job, $needed, $hosts, $create, &$people) {
+    $users = $job->base . '/users.xml';
+    moodlectl_restore_records($users, 'user', function($user) use ($job, $needed, $hosts, $create, &$people) {
         if (!isset($needed[(int)$user->id])) {
             return;
         }
-        $fate = moodlectl_restore_fate($job, $user, $hosts);
+        list($fate, $found) = moodlectl_restore_fate($job, $user, $hosts);
         if ($fate === 'matched') {
             $people['matched']++;
         } else if ($fate === 'conflict') {
@@ -142,12 +143,13 @@ function moodlectl_restore_classify_people(moodlectl_restore_job $job) {
         } else {
             $people['created']++;
         }
-        $people['ids'][(int)$user->id] = true;
+        $people['ids'][(int)$user->id] = $found;
     });
 }
 
 /**
- * What Moodle does with one person: matched, created or conflict (restore_dbops::precheck_user, which only reads).
+ * What Moodle does with one person, and with whom it matches: [matched, id here], [created, 0] or [conflict, 0]
+ * (restore_dbops::precheck_user, which only reads).
  *
  * The site's setting import_general_duplicate_admin_allowed is followed for `admin` alone: for everybody else Moodle
  * would make a broken second account out of a conflict.
@@ -165,14 +167,14 @@ function moodlectl_restore_fate(moodlectl_restore_job $job, $user, array $hosts)
     $hash = isset($job->info->original_site_identifier_hash) ? $job->info->original_site_identifier_hash : null;
     $found = moodlectl_restore_people::look($user, $job->samesite, $hash);
     if (is_object($found)) {
-        return 'matched';
+        return ['matched', (int)$found->id];
     }
     if ($found) {
-        return 'created';
+        return ['created', 0];
     }
     $admin = $user->username === 'admin' && $user->mnethostid == $CFG->mnet_localhost_id
         && get_config('backup', 'import_general_duplicate_admin_allowed');
-    return $admin ? 'created' : 'conflict';
+    return [$admin ? 'created' : 'conflict', 0];
 }
 
 /** Moodle's own sentences for what is wrong with people (lang/en/error.php and moodle.php, all releases). */
@@ -188,7 +190,8 @@ function moodlectl_restore_people_words(moodlectl_restore_job $job) {
 }
 
 function moodlectl_restore_refuse_people(moodlectl_restore_job $job) {
-    $details = ['precheck' => moodlectl_restore_people_words($job), 'conflicts' => array_slice($job->people['conflicts'], 0, 50),
+    $details = ['precheck' => moodlectl_restore_people_words($job),
+        'conflicts' => array_slice($job->people['conflicts'], 0, 50),
         'uncreatable' => array_slice($job->people['uncreatable'], 0, 50), 'count' => count($job->people['conflicts'])];
     $names = function($list) {
         return implode(', ', array_slice($list, 0, 50)) . (count($list) > 50 ? ', … (' . count($list) . ' in all)' : '');
