@@ -26,6 +26,7 @@ from moodlectl.mbz.manifest import (
     SectionFacts,
 )
 from moodlectl.mbz.people import UserRecord, read_users
+from moodlectl.mbz.sources import FileSource, Source
 from moodlectl.mbz.text import is_printable, printable
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Danger",
     "Dependency",
     "FileCounts",
+    "FileSource",
     "Limits",
     "Manifest",
     "Member",
@@ -44,6 +46,7 @@ __all__ = [
     "Plugins",
     "Problem",
     "SectionFacts",
+    "Source",
     "UserRecord",
     "VerifyReport",
     "engine",

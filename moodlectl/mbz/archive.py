@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,14 @@ from moodlectl.errors import Refused
 from moodlectl.mbz.limits import LIMITS, Limits
 from moodlectl.mbz.names import check_name, refuse
 from moodlectl.mbz.sniff import Container, sniff
+from moodlectl.mbz.sources import Source, source_of
 from moodlectl.mbz.tarstream import GzipStream, TarStream
 from moodlectl.mbz.xmlstream import XmlReader, read_xml
 from moodlectl.mbz.zipfiles import ZipFile
 
 ProgressBytes = Callable[[int, int], None]
 Kind = Literal["file", "dir"]
+_POOL = re.compile(rb"files/[0-9a-f]{2}/[0-9a-f]{40}")
 INDEX = ".ARCHIVE_INDEX"
 MANIFEST = "moodle_backup.xml"
 
@@ -59,7 +62,7 @@ class Member:
 
 
 class Archive:
-    """An open backup file. ``container`` is ``tgz`` or ``zip``, told from its content; ``size`` is in bytes.
+    """An open backup. ``container`` is ``tgz`` or ``zip``, told from its content; ``size`` is in bytes.
 
     ``tap`` sees the raw bytes of a tgz as they are read; ``progress`` is called with bytes done and bytes in
     all.
@@ -67,24 +70,24 @@ class Archive:
 
     def __init__(
         self,
-        path: Path,
+        where: Path | Source,
         *,
         progress: ProgressBytes | None = None,
         tap: Callable[[bytes], None] | None = None,
         limits: Limits = LIMITS,
     ) -> None:
-        self.path = path
+        self.source = source = source_of(where)
         self.limits = limits
         self._progress, self._tap = progress, tap
         self._file: BinaryIO | None = None
-        self.container: Container = sniff(path)
-        self.size = path.stat().st_size
+        self.container: Container = sniff(source)
+        self.size = source.size
         self.remarks: list[str] = []
         self._done = 0
         self._seen_names: set[int] = set()
 
     def __enter__(self) -> Self:
-        self._file = self.path.open("rb")
+        self._file = self.source.open()
         return self
 
     def __exit__(
@@ -103,7 +106,8 @@ class Archive:
         """
         if self._file is None:
             raise ValueError("the archive is not open: use it in a with block")
-        self._file.seek(0)
+        if self._file.seekable():
+            self._file.seek(0)
         self.remarks = []
         self._done = 0
         self._seen_names = seen = set[int]()
@@ -128,7 +132,7 @@ class Archive:
 
     def _tar(self, file: BinaryIO) -> Iterator[Member]:
         stream = GzipStream(file, self._seen, self.limits)
-        tar = TarStream(stream, self.limits)
+        tar = TarStream(stream, self.limits, _is_left_out if self.source.hollow else None)
         count = 0
         for entry in tar:
             kind: Kind = "dir" if entry.kind == "dir" else "file"
@@ -142,7 +146,8 @@ class Archive:
             self.remarks.append("The tar holds data after its end mark.")
         if stream.trailing:
             self.remarks.append(f"{stream.trailing} bytes that belong to nothing follow the gzip stream.")
-        self._tell(self.size)
+        if not self.source.hollow:
+            self._tell(self.size)
 
     def _zip(self, file: BinaryIO) -> Iterator[Member]:
         archive = ZipFile(file, self.size, self.limits)
@@ -161,7 +166,8 @@ class Archive:
 
     def _seen(self, data: bytes) -> None:
         self._done += len(data)
-        self._tell(self._done)
+        if not self.source.hollow:  # whoever hollows it knows how far it is
+            self._tell(self._done)
         if self._tap:
             self._tap(data)
 
@@ -171,17 +177,22 @@ class Archive:
 
 
 def open_backup(
-    path: Path,
+    where: Path | Source,
     *,
     progress: ProgressBytes | None = None,
     tap: Callable[[bytes], None] | None = None,
     limits: Limits = LIMITS,
 ) -> Archive:
-    """Opens a backup file by its content, whatever it is called; to be used in a ``with`` block. Reads only.
+    """Opens a backup by its content, whatever it is called; to be used in a ``with`` block. Reads only.
 
     Raises NotFound, and Refused ``empty``, ``unreadable`` or ``not_a_backup`` with what the file is instead.
     """
-    return Archive(Path(path), progress=progress, tap=tap, limits=limits)
+    return Archive(where, progress=progress, tap=tap, limits=limits)
+
+
+def _is_left_out(name: bytes) -> bool:
+    """Whether a host that hollows a backup leaves this member's content out: that of the file pool."""
+    return _POOL.fullmatch(name) is not None
 
 
 def _empty_archive() -> Refused:

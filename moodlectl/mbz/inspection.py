@@ -21,6 +21,7 @@ from moodlectl.mbz.manifest import (
     OriginalSite,
     SectionFacts,
 )
+from moodlectl.mbz.sources import Source
 from moodlectl.mbz.tally import Tally
 from moodlectl.mbz.text import printable
 
@@ -46,7 +47,7 @@ class _Site:
 
 
 def inspect(
-    path: Path,
+    where: Path | Source,
     *,
     site_hash: str | None = None,
     site_url: str | None = None,
@@ -60,14 +61,14 @@ def inspect(
     describe the site it would go to. ``progress`` gets bytes done and bytes in all. Reads only, in one pass
     and constant memory. Raises NotFound, and Refused with the reason as its code.
     """
-    with open_backup(path, progress=progress) as archive:
+    with open_backup(where, progress=progress) as archive:
         information, foreign, tally, stray = _walk(archive)
         site = _Site(site_hash, site_url, site_version)
         if information is not None:
             return _manifest(archive, information, tally, site)
         if foreign is not None:
             return _foreign_manifest(archive, foreign, site)
-    raise _no_manifest(path, stray)
+    raise _no_manifest(archive.source.name, stray)
 
 
 def parse_manifest(xml: bytes) -> Manifest:
@@ -244,8 +245,8 @@ def _is_newer(backup: str | None, site: str | None) -> bool:
         return False
 
 
-def _no_manifest(path: Path, stray: str | None) -> Refused:
-    name = printable(path.name)
+def _no_manifest(filename: str, stray: str | None) -> Refused:
+    name = printable(filename)
     if stray and stray.endswith(".mbz"):
         hint = f"It holds a backup file itself ({printable(stray)}): unpack it first."
     elif stray:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from moodlectl.mbz.archive import Member, open_backup
+from moodlectl.mbz.archive import Member, ProgressBytes, open_backup
 from moodlectl.mbz.names import refuse
 from moodlectl.mbz.roster import Roster
+from moodlectl.mbz.sources import Source
 
 USERS = "users.xml"
 _FIELDS = frozenset(
@@ -45,13 +46,13 @@ class UserRecord:
         return f"{self.firstname} {self.lastname}".strip()
 
 
-def read_users(path: Path) -> Iterator[UserRecord]:
+def read_users(where: Path | Source, progress: ProgressBytes | None = None) -> Iterator[UserRecord]:
     """Every person in the backup, in the order of users.xml; none where it was made without users. Reads
     only.
 
     One pass, constant memory. Raises NotFound, and Refused with the reason as its code.
     """
-    with open_backup(path) as archive:
+    with open_backup(where, progress=progress) as archive:
         for member in archive.members():
             if member.name != USERS:
                 continue

@@ -52,7 +52,7 @@ class Roster:
     def feed(self, chunk: bytes | memoryview) -> list[Record]:
         """The people whose end came with this piece. Raises Refused."""
         self._checker.feed(chunk)
-        self._found = found = []
+        self._found = found = list[Record]()
         if self._slow is not None:
             self._slow.feed(chunk)
             return found
@@ -66,7 +66,7 @@ class Roster:
     def close(self) -> list[Record]:
         """The people left when the document is over. Raises Refused ``bad_xml`` where it was not whole."""
         self._checker.close()
-        self._found = found = []
+        self._found = found = list[Record]()
         if self._slow is None:
             self._read(self._rest)
         if self._slow is None and not _EPILOG.fullmatch(self._rest):

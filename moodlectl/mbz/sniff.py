@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from moodlectl.errors import NotFound, Refused
+from moodlectl.errors import Refused
+from moodlectl.mbz.sources import Source, source_of
 from moodlectl.mbz.text import printable
 
 Container = Literal["tgz", "zip"]
-HEAD = 64 * 1024
 _DOWNLOAD_HINT = "The download went wrong. Download the backup again, and check the site's token."
 _TITLE = re.compile(rb"<title[^>]*>([^<]{1,300})", re.IGNORECASE)
 _MESSAGE = re.compile(rb"<message>([^<]{1,300})", re.IGNORECASE)
@@ -28,35 +28,26 @@ _OTHERS = (
 )
 
 
-def sniff(path: Path) -> Container:
+def sniff(where: Path | Source) -> Container:
     """The container of a backup file: ``tgz`` or ``zip``. Reads only.
 
     Raises NotFound where there is no such file, and Refused ``empty``, ``not_a_backup`` (with what it is
     instead) or ``unreadable``.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"There is no file {printable(str(path))}.", "Check the path.", code="no_file"
-        ) from error
-    except (IsADirectoryError, PermissionError, OSError) as error:
-        reason = printable(error.strerror or str(error))
-        raise Refused(
-            f"{printable(str(path))} cannot be read: {reason}.",
-            "Name a backup file you may read.",
-            code="unreadable",
-        ) from error
+    source = source_of(where)
+    return container(source.name, source.head())
+
+
+def container(name: str, head: bytes) -> Container:
+    """The container of a backup that begins with those bytes. Raises Refused ``empty``, ``not_a_backup``."""
     if head[:2] == b"\x1f\x8b":
         return "tgz"
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "zip"
-    raise _not_a_backup(path, head)
+    raise _not_a_backup(printable(name), head)
 
 
-def _not_a_backup(path: Path, head: bytes) -> Refused:
-    name = printable(path.name)
+def _not_a_backup(name: str, head: bytes) -> Refused:
     if not head:
         return Refused(f"{name} is empty.", _DOWNLOAD_HINT, code="empty", details={"size": 0})
     what, hint = _what(head)

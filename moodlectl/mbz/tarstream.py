@@ -149,10 +149,18 @@ class TarEntry:
 
 
 class TarStream:
-    """The members of a tar, one after the other; the content of the current one is in ``content``."""
+    """The members of a tar, one after the other; the content of the current one is in ``content``.
 
-    def __init__(self, stream: GzipStream, limits: Limits = LIMITS) -> None:
-        self._stream, self._limits = stream, limits
+    ``left_out`` tells by their raw names the files whose header is there and whose content is not.
+    """
+
+    def __init__(
+        self,
+        stream: GzipStream,
+        limits: Limits = LIMITS,
+        left_out: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        self._stream, self._limits, self._left_out = stream, limits, left_out
         self._left = 0
         self._padding = 0
         self._current = ""
@@ -187,8 +195,12 @@ class TarStream:
                 elif kind == b"x":
                     pax = _pax(body)
                 continue
+            entry = self._entry(header, size, long_name or pax.get("path"), pax)
+            if self._left_out and not extras and kind != b"5" and not header[345]:
+                if self._left_out(_plain(header)):
+                    self._left = self._padding = 0
             extras = 0
-            yield self._entry(header, size, long_name or pax.get("path"), pax)
+            yield entry
             long_name, pax = None, {}
             self._pass_rest()
         self._drain()
@@ -255,8 +267,12 @@ def _checksum(header: bytes) -> int:
     return sum(header) - sum(header[148:156]) + 256
 
 
+def _plain(header: bytes) -> bytes:
+    return header[0:100].split(b"\x00", 1)[0]
+
+
 def _ustar_name(header: bytes) -> str:
-    name = header[0:100].split(b"\x00", 1)[0]
+    name = _plain(header)
     prefix = header[345:500].split(b"\x00", 1)[0]
     # GNU's own format keeps other things where ustar has the prefix.
     if prefix and header[257:263] == b"ustar\x00":
