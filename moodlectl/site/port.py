@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 Area = Literal["course", "private", "automated"]
 AREAS: tuple[Area, ...] = ("course", "private", "automated")
@@ -405,6 +405,96 @@ The same things, in the same words, are read from backup files by ``moodlectl.mb
 OnIdentity = Callable[[Identity], None]
 
 
+# --- people of a backup, looked at from a site ------------------------------------------------------------------
+
+
+class Person(Protocol):
+    """What a site must know of somebody in a backup to tell what a restore would make of them.
+
+    ``firstaccess`` is seconds since 1970, 0 never; ``mnethosturl`` None for people of the original site itself.
+    """
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def email(self) -> str: ...
+    @property
+    def firstname(self) -> str: ...
+    @property
+    def lastname(self) -> str: ...
+    @property
+    def firstaccess(self) -> int: ...
+    @property
+    def deleted(self) -> bool: ...
+    @property
+    def mnethosturl(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class UsersQuestion:
+    """Where a backup was made, into which category or course it would go (None: not said), and who would do it."""
+
+    url: str | None = None
+    identifier_hash: str | None = None
+    category_id: int | None = None
+    course_id: int | None = None
+    as_user: str | None = None
+
+
+Fate = Literal["match", "create", "conflict", "cannot_create", "unknown"]
+FATES: tuple[Fate, ...] = ("match", "create", "conflict", "cannot_create", "unknown")
+
+
+@dataclass(frozen=True)
+class UserFate:
+    """What a restore makes of one person: an account there is (``match``), a new one, or trouble.
+
+    ``rule`` is Moodle's own number of the rule that decides (``restore_dbops::precheck_user``): 1A to 1F where the
+    backup was made on the same site, 2A1 to 2E elsewhere. ``unknown`` only where the site hides what decides.
+    """
+
+    outcome: Fate
+    rule: str | None
+    account_id: int | None = None
+    account_username: str | None = None
+
+
+@dataclass(frozen=True)
+class UsersAgainst:
+    """The fate of each person in the order asked. ``source`` is who answered: the site's own rules, or ours by web
+    service; ``notes`` say what the latter cannot see."""
+
+    same_site: bool
+    source: Literal["site", "web service"]
+    fates: tuple[UserFate, ...]
+    notes: tuple[str, ...] = ()
+
+
+# --- a stored backup, read where it lies ------------------------------------------------------------------------
+
+
+class Inside(Protocol):
+    """The bytes of a stored backup; ``moodlectl.mbz`` reads them as it reads a file (``mbz.sources.Source``).
+
+    ``hollow`` where the contents of its file pool are left out on the way.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def hollow(self) -> bool: ...
+
+    def head(self) -> bytes:
+        """Its first bytes."""
+
+    def open(self) -> BinaryIO:
+        """Its bytes from the start."""
+
+
 # --- the port ---------------------------------------------------------------------------------------------------
 
 
@@ -469,6 +559,15 @@ class Site(Protocol):
 
     def manifest_xml(self, file: BackupFile) -> bytes:
         """The ``moodle_backup.xml`` of a stored backup, read where it lies. Needs a shell. Reads only."""
+
+    def inside(self, file: BackupFile, on_progress: OnProgress = no_progress) -> Inside | None:
+        """A stored backup to be read where it lies, or None where it must be brought down for that. Reads only."""
+
+    def users_against(
+        self, people: Sequence[Person], question: UsersQuestion, on_progress: OnProgress = no_progress
+    ) -> UsersAgainst:
+        """What restoring would make of each of those people here, told by the site's own rules where it can be
+        asked. Reads only."""
 
     def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
         """What that restore would do, with Moodle's pre-check. Leaves nothing behind."""

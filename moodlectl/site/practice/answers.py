@@ -25,8 +25,10 @@ from moodlectl.site.port import (
     Counts,
     Course,
     CourseRef,
+    Inside,
     OnIdentity,
     OnProgress,
+    Person,
     Progress,
     Restored,
     RestorePlan,
@@ -34,6 +36,8 @@ from moodlectl.site.port import (
     Section,
     Setting,
     SiteInfo,
+    UsersAgainst,
+    UsersQuestion,
     Verdict,
     no_progress,
 )
@@ -362,6 +366,20 @@ class PracticeSite:
             "A Common Cartridge (.imscc) has none; Moodle can restore it all the same.",
             code="no_manifest",
         )
+
+    def inside(self, file: BackupFile, on_progress: OnProgress = no_progress) -> Inside:
+        """A stored backup, read where it lies. Reads only."""
+        from moodlectl.mbz import FileSource
+
+        return FileSource(self._path(file))
+
+    def users_against(
+        self, people: Sequence[Person], question: UsersQuestion, on_progress: OnProgress = no_progress
+    ) -> UsersAgainst:
+        """What restoring would make of each of those people here. Reads only."""
+        from moodlectl.site.practice.against import users_against
+
+        return users_against(self.store, self._actor(question.as_user), people, question, maker.WWWROOT)
 
     # --- restores -------------------------------------------------------------------------------------------
 
