@@ -120,10 +120,13 @@ class World:
         for course_id in self.made:
             self.remove(course_id)
         for file in self.stored:
-            if file.course_id not in self.made and any(
-                one.locator == file.locator
-                for one in self.site.backups(file.course_id, [file.area], owner=file.owner).files
-            ):
+            # The whole record, sha1 and all: somebody else's file may bear the same name by now.
+            there = (
+                []
+                if file.course_id in self.made
+                else self.site.backups(file.course_id, [file.area], owner=file.owner).files
+            )
+            if file in there:
                 self.site.delete_backup(file)
 
 
