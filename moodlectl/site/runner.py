@@ -75,9 +75,10 @@ class Runner:
         sink: Callable[[bytes], None],
         *,
         acting: str | None = None,
+        on_progress: OnProgress = no_progress,
     ) -> Any:
         """The answer to a question whose file content goes to ``sink`` piece by piece. Reads only."""
-        return self._question(call, params, sink, acting)
+        return self._question(call, params, sink, acting, on_progress)
 
     def do(
         self,
@@ -122,6 +123,7 @@ class Runner:
         params: Mapping[str, Any],
         sink: Callable[[bytes], None] | None,
         acting: str | None,
+        on_progress: OnProgress = no_progress,
     ) -> Any:
         passed = False
 
@@ -134,13 +136,13 @@ class Runner:
         with self._session(acting) as session:
             used = session.answered > 0
             try:
-                return session.call(call, params, sink=watched)
+                return session.call(call, params, sink=watched, on_progress=on_progress)
             except Unreachable:
                 if not used or passed:
                     raise
         self._end_idle()
         with self._session(acting) as session:
-            return session.call(call, params, sink=sink)
+            return session.call(call, params, sink=sink, on_progress=on_progress)
 
     @contextlib.contextmanager
     def _session(self, acting: str | None) -> Iterator[Session]:

@@ -27,14 +27,19 @@ from moodlectl.site.port import (
     Counts,
     Course,
     CourseRef,
+    Deed,
+    Inside,
     OnIdentity,
     OnProgress,
+    Person,
     Restored,
     RestorePlan,
     RestoreRequest,
     Section,
     Setting,
     SiteInfo,
+    UsersAgainst,
+    UsersQuestion,
     no_progress,
 )
 
@@ -219,6 +224,24 @@ class LiveSite:
 
         return backups.manifest_xml(self._host("reading a backup where it lies"), file)
 
+    def inside(self, file: BackupFile, on_progress: OnProgress = no_progress) -> Inside | None:
+        """A stored backup to be read where it lies: over HTTP ranges or on the host. Reads only."""
+        from moodlectl.site.live import inside
+
+        return inside.inside(file, self._webservice, self._runner, on_progress)
+
+    def users_against(
+        self, people: Sequence[Person], question: UsersQuestion, on_progress: OnProgress = no_progress
+    ) -> UsersAgainst:
+        """What restoring would make of those people: asked of the site, or without a shell computed. Reads only."""
+        from moodlectl.site.live import against
+
+        acting = self._acting(question.as_user)
+        if self._runner is not None:
+            return against.on_host(self._runner, people, question, acting, on_progress)
+        assert self._webservice is not None
+        return against.by_web(self._webservice, people, question, on_progress)
+
     # --- restores ---------------------------------------------------------------------------------------------------
 
     def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
@@ -232,6 +255,24 @@ class LiveSite:
         from moodlectl.site.live import restore
 
         return restore.restore(self._host("restoring"), request, on_progress)
+
+    def deed(self, number: str) -> Deed:
+        """What has become of a backup or restore begun under that number. Needs a shell. Reads only."""
+        from moodlectl.site.live import deeds
+
+        return deeds.look(self._host("finding out what became of it"), number)
+
+    def settle_deed(self, number: str) -> Deed:
+        """Clear up after one whose process was killed. Needs a shell. Writes to the site."""
+        from moodlectl.site.live import deeds
+
+        return deeds.settle(self._host("clearing up"), number)
+
+    def forget_deed(self, number: str) -> None:
+        """Let the host forget one that has ended. Needs a shell."""
+        from moodlectl.site.live import deeds
+
+        deeds.forget(self._host("clearing up"), number)
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run the automated backups that are due. Needs a shell. Writes to the site."""
