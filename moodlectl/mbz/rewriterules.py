@@ -210,7 +210,10 @@ class UserRules(Rules):
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.change = _Everything()
+        self.change: frozenset[str] = _Everything()
+        if not (plan.anonymize or plan.stand_ins):
+            # Only what a map changes is looked at: a users.xml may have ten million fields.
+            self.capture = self.change = frozenset(name for each in plan.changes.values() for name in each)
         self._changes: Mapping[str, str] = {}
         self._number = 0
         self._count = 0
