@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from moodlectl.actions import naming
-from moodlectl.site.port import OnProgress, Progress, Site, no_progress
+from moodlectl.actions import files, naming
+from moodlectl.site.port import OnProgress, Progress, RestoreSource, Site, no_progress
 
 if TYPE_CHECKING:
     from moodlectl.mbz.rewrite import RewriteReport, Wanted
     from moodlectl.mbz.usermap import Account, UserMap
-
-HINT_FOR_CONFLICTS = (
-    "If they are the same people, say so: --map admin=admin (OLD=NEW, repeatable; NEW is a username here, or - to "
-    "leave them out), or --user-map FILE.csv for many. Or restore without people: --on-user-conflict without-users."
-)
-"""What to do about usernames that are somebody else on the target; changes nothing in the site's settings."""
 
 
 @runtime_checkable
@@ -40,6 +36,7 @@ class Asked:
     forget_site: bool = False
     without_users: bool = False
     overwrite: bool = False
+    as_user: str | None = None
 
 
 def rewrite(
@@ -68,7 +65,7 @@ def wanted(asked: Asked, against: Site | None) -> Wanted:
     """
     from moodlectl.mbz.rewrite import Target, Wanted
 
-    map_ = user_map(asked, against)
+    map_ = user_map(asked, against, asked.as_user)
     target = None
     if against is not None and map_ is not None:
         info = against.info()
@@ -94,3 +91,32 @@ def user_map(asked: Asked, against: Site | None, as_user: str | None = None) -> 
     if isinstance(against, KnowsAccounts) and map_.usernames():
         map_ = map_.with_accounts(against.accounts(map_.usernames(), as_user=as_user))
     return map_
+
+
+@contextmanager
+def mapped(
+    site: Site,
+    source: RestoreSource,
+    file: Path | None,
+    pairs: Sequence[str],
+    as_user: str | None = None,
+    on_progress: OnProgress = no_progress,
+) -> Iterator[RestoreSource]:
+    """A backup with its people mapped to accounts of the site it goes to, in a private temporary folder.
+
+    A stored backup is brought here first. Reads only. Raises UsageError with every problem of the map at once.
+    """
+    from moodlectl.mbz import rewrite as mbz
+
+    with tempfile.TemporaryDirectory(prefix="moodlectl-") as folder:
+        path = source.path
+        if path is None:
+            assert source.stored is not None
+            path = Path(folder) / files.safe_name(source.stored.filename)
+            site.download(source.stored, path, on_progress)
+        output = Path(folder) / f"mapped-{path.name}"
+        asked = Asked(output=output, user_map=file, pairs=pairs, as_user=as_user)
+        mbz.rewrite(
+            path, output, wanted(asked, site), progress=lambda done, total: on_progress(Progress("rewrite", done, total))
+        )
+        yield RestoreSource(path=output)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodlectl.cli import output
+from moodlectl.cli import output, rewrite
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import As, NoUserdata, Only, Quietly, Skip, With, Without, file_record, state_of
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from moodlectl.site.port import Setting
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+rewrite.register(app)
 
 
 class Where(enum.StrEnum):

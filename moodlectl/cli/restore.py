@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moodlectl.cli import output
+from moodlectl.cli.rewrite import Map, UserMap
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import (
     As,
@@ -91,6 +92,8 @@ def restore(
         list[str], typer.Option("--userdata", metavar="ITEM", help="This item with people's data (repeatable).")
     ] = [],
     no_userdata: NoUserdata = [],
+    user_map: UserMap = None,
+    pairs: Map = [],
     on_user_conflict: Annotated[OnConflict, typer.Option(help="When accounts conflict.")] = OnConflict.stop,
     allow: Annotated[
         list[str], typer.Option("--allow", metavar="DANGER", help="Accept this danger by name (repeatable).")
@@ -109,7 +112,7 @@ def restore(
     ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""
-    from moodlectl.actions import naming, protected
+    from moodlectl.actions import naming, protected, rewriting
     from moodlectl.actions import restore as action
     from moodlectl.errors import UsageError
 
@@ -152,6 +155,9 @@ def restore(
         other = stack.enter_context(closing(state.open_site(from_site))) if from_site else None
         with output.progress(state) as on_progress:
             source = stack.enter_context(action.fetched(site, backup, other, on_progress))
+            if user_map is not None or pairs:
+                mapped = rewriting.mapped(site, source, user_map, pairs, as_user, on_progress)
+                source = stack.enter_context(mapped)
             request, course = action.request_for(site, wanted, source)
             plan = action.plan(site, request, on_progress) if dry_run else None
         if plan is not None:

@@ -198,8 +198,9 @@ function moodlectl_restore_refuse_people(moodlectl_restore_job $job) {
     };
     if ($job->people['conflicts']) {
         throw new moodlectl_error('refused', 'user_conflict', 'The site has other people under the same usernames: '
-            . $names($job->people['conflicts']) . '.', 'Restore without people (--on-user-conflict without-users), give '
-            . 'them other names with --user-map FILE.csv, or make the e-mail addresses here and in the backup agree.',
+            . $names($job->people['conflicts']) . '.', 'If they are the same people, say so: --map '
+            . $job->people['conflicts'][0] . '=' . $job->people['conflicts'][0] . ' (OLD=NEW, repeatable; - leaves them out), '
+            . 'or --user-map FILE.csv for many. Or restore without people: --on-user-conflict without-users.',
             $details);
     }
     throw new moodlectl_error('refused', 'cannot_create_users', "The user {$job->io->acting->username} may not create "

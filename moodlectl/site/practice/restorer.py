@@ -135,8 +135,9 @@ def refuse(prepared: Prepared, username: str) -> None:
     if matches.conflicts:
         raise Refused(
             f"The site has other people under the same usernames: {', '.join(matches.conflicts[:50])}.",
-            "Restore without people (--on-user-conflict without-users), give them other names with"
-            " --user-map FILE.csv, or make the e-mail addresses here and in the backup agree.",
+            f"If they are the same people, say so: --map {matches.conflicts[0]}={matches.conflicts[0]} (OLD=NEW,"
+            " repeatable; - leaves them out), or --user-map FILE.csv for many. Or restore without people:"
+            " --on-user-conflict without-users.",
             code="user_conflict",
             details={"precheck": list(matches.words), "conflicts": matches.conflicts[:50]},
         )
