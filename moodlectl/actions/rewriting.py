@@ -116,7 +116,10 @@ def mapped(
             site.download(source.stored, path, on_progress)
         output = Path(folder) / f"mapped-{path.name}"
         asked = Asked(output=output, user_map=file, pairs=pairs, as_user=as_user)
-        mbz.rewrite(
-            path, output, wanted(asked, site), progress=lambda done, total: on_progress(Progress("rewrite", done, total))
-        )
+
+
+        def step(done: int, total: int) -> None:
+            on_progress(Progress("rewrite", done, total, "bytes"))
+
+        mbz.rewrite(path, output, wanted(asked, site), progress=step)
         yield RestoreSource(path=output)

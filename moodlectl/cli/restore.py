@@ -191,10 +191,11 @@ def _undo(state: State, job: int, *, given: list[str | None], dry_run: bool) -> 
     with closing(state.open_site(state.site_name or found.site)) as site:
         plan = safety.plan_undo(site, found)
         held = counts_record(site.counts(plan.course.id))
+        activities = sum(held.pop("activities", {}).values())
         output.remark(
             state,
             f"puts {plan.course.shortname} (id:{plan.course.id}) back to what it was before job {job}, "
-            f"from {plan.path}; what it holds now goes: {sum(held.pop('activities', {}).values())} activities, {_numbers(held)}.",
+            f"from {plan.path}; what it holds now goes: {activities} activities, {_numbers(held)}.",
         )
         if dry_run:
             return
