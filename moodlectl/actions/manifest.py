@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from moodlectl.site.port import Activity, Section
+from moodlectl.site.port import Activity, ItemChoice, Section
 
 if TYPE_CHECKING:
     from moodlectl.mbz import Manifest
@@ -29,3 +29,19 @@ def sections(manifest: Manifest) -> Sequence[Section]:
         parent = section.parent_cmid if section.parent_cmid is not None else parents.get(section.id)
         found.append(Section(section.id, number, section.title, True, activities, parent))
     return found
+
+
+def broken(manifest: Manifest, items: ItemChoice) -> Sequence[str]:
+    """What the chosen items need and would not get, a sentence each; nothing where everything is chosen."""
+    from moodlectl.mbz import dependencies
+
+    if items == ItemChoice():
+        return ()
+    sections = {one.id for one in manifest.all_sections() if one.included}
+    cmids = {one.id for one in manifest.all_activities() if one.included}
+    if items.only_sections is not None:
+        sections &= items.only_sections
+    if items.only_activities is not None:
+        cmids &= items.only_activities
+    chosen = cmids - items.skip_activities
+    return tuple(dependencies.broken(manifest, sections - items.skip_sections, chosen))

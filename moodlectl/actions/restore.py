@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from moodlectl.actions import files, manifest, naming
 from moodlectl.actions.naming import ItemWords
@@ -25,10 +25,12 @@ from moodlectl.site.port import (
     RestorePlan,
     RestoreRequest,
     RestoreSource,
-    Section,
     Site,
     no_progress,
 )
+
+if TYPE_CHECKING:
+    from moodlectl.mbz import Manifest
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,17 @@ def fetched(
             yield RestoreSource(path=path)
 
 
-def request_for(site: Site, wanted: Wanted, source: RestoreSource) -> tuple[RestoreRequest, Course | None]:
+def request_for(
+    site: Site, wanted: Wanted, source: RestoreSource, held: Manifest | None = None
+) -> tuple[RestoreRequest, Course | None]:
     """The restore that was asked for, with every name looked up, and the course it goes into. Reads only.
 
-    Raises UsageError, NotFound, Refused for a file that is not a whole backup.
+    ``held`` is what ``look`` found, if it was asked already. Raises UsageError, NotFound, Refused for a file that is
+    not a whole backup.
     """
     check_words(wanted)
-    sections = _sections(site, source, needed=bool(wanted.items))
+    held = held or look(site, source, needed=bool(wanted.items))
+    sections = manifest.sections(held) if held else ()
     items = naming.choose_items(wanted.items, sections) if wanted.items else ItemChoice()
     target = None if wanted.mode == "new" else naming.find_course(site, wanted.target)
     category = naming.find_category(site, wanted.target) if wanted.mode == "new" else None
@@ -136,15 +142,19 @@ def request_for(site: Site, wanted: Wanted, source: RestoreSource) -> tuple[Rest
     return request, target
 
 
-def _sections(site: Site, source: RestoreSource, *, needed: bool) -> Sequence[Section]:
-    """What lies in the archive. A local file is always opened: a broken one is told before it travels."""
+def look(site: Site, source: RestoreSource, *, needed: bool) -> Manifest | None:
+    """What lies in the archive; a stored one is only read where that is needed, where it lies if that can be.
+
+    A local file is always opened: a broken one is told before it travels. Reads only.
+    """
     from moodlectl import mbz
 
     if source.path is not None:
-        return manifest.sections(mbz.inspect(source.path))
+        return mbz.inspect(source.path)
     if not needed or source.stored is None:
-        return ()
-    return manifest.sections(mbz.parse_manifest(site.manifest_xml(source.stored)))
+        return None
+    inside = site.inside(source.stored)
+    return mbz.inspect(inside) if inside else mbz.parse_manifest(site.manifest_xml(source.stored))
 
 
 def plan(site: Site, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:

@@ -179,6 +179,14 @@ def warn(text: str) -> None:
     tell(f"warning: {indented(plain(text))}\n")
 
 
+def warn_all(texts: Sequence[str], most: int = 25) -> None:
+    """Several warnings of one kind; from many the first, and how many more there are."""
+    for text in texts[:most]:
+        warn(text)
+    if len(texts) > most:
+        warn(f"… and {len(texts) - most} more like these; -o json has them all")
+
+
 def confirm(state: State, question: str, *, refusal: str) -> None:
     """Ask before something is destroyed. Without a terminal only ``--yes`` answers. Raises Refused."""
     if state.yes:

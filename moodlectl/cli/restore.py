@@ -27,6 +27,8 @@ from moodlectl.cli.words import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from moodlectl.actions import protected
     from moodlectl.actions import restore as action
     from moodlectl.site.port import Course, Precheck, RestorePlan, Site, UsersOutcome
@@ -112,7 +114,7 @@ def restore(
     ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""
-    from moodlectl.actions import naming, protected, rewriting
+    from moodlectl.actions import manifest, naming, protected, rewriting
     from moodlectl.actions import restore as action
     from moodlectl.errors import UsageError
 
@@ -158,10 +160,13 @@ def restore(
             if user_map is not None or pairs:
                 mapped = rewriting.mapped(site, source, user_map, pairs, as_user, on_progress)
                 source = stack.enter_context(mapped)
-            request, course = action.request_for(site, wanted, source)
+            held = action.look(site, source, needed=bool(wanted.items))
+            request, course = action.request_for(site, wanted, source, held)
+            broken = manifest.broken(held, request.items) if held else ()
             plan = action.plan(site, request, on_progress) if dry_run else None
+        output.warn_all(broken)
         if plan is not None:
-            _print_plan(state, plan, backup)
+            _print_plan(state, plan, backup, broken)
             return
         if course is not None and mode == "replace":
             _confirm_replace(state, site, course, safe=not no_safety_backup)
@@ -236,9 +241,9 @@ def _confirm_replace(state: State, site: Site, course: Course, *, safe: bool) ->
     output.confirm(state, f"Replace {course.fullname} ({course.shortname})?", refusal="Nothing was changed")
 
 
-def _print_plan(state: State, plan: RestorePlan, backup: str) -> None:
+def _print_plan(state: State, plan: RestorePlan, backup: str, broken: Sequence[str] = ()) -> None:
     if state.output is Output.json:
-        output.print_json(_plan_record(plan, backup))
+        output.print_json({**_plan_record(plan, backup), "broken": list(broken)})
         return
     where = f"{plan.target.fullname} ({plan.target.shortname})" if plan.target else "a new course"
     facts: dict[str, Any] = {

@@ -25,7 +25,7 @@ from moodlectl.mbz.manifest import (
     Plugins,
     SectionFacts,
 )
-from moodlectl.mbz.people import UserRecord, read_users
+from moodlectl.mbz.people import UserRecord, read_people, read_users
 from moodlectl.mbz.sources import FileSource, Source
 from moodlectl.mbz.text import is_printable, printable
 
@@ -55,6 +55,7 @@ __all__ = [
     "open_backup",
     "parse_manifest",
     "printable",
+    "read_people",
     "read_users",
     "verify",
 ]

@@ -6,10 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from moodlectl.mbz.archive import Member, ProgressBytes, open_backup
+from moodlectl.errors import Refused
+from moodlectl.mbz.archive import MANIFEST, Member, ProgressBytes, open_backup
+from moodlectl.mbz.information import Information, read_information
+from moodlectl.mbz.manifest import OriginalSite
 from moodlectl.mbz.names import refuse
 from moodlectl.mbz.roster import Roster
 from moodlectl.mbz.sources import Source
+from moodlectl.mbz.text import printable
 
 USERS = "users.xml"
 _FIELDS = frozenset(
@@ -57,6 +61,32 @@ def read_users(where: Path | Source, progress: ProgressBytes | None = None) -> I
             if member.name != USERS:
                 continue
             yield from _people(member)
+
+
+def read_people(
+    where: Path | Source, progress: ProgressBytes | None = None
+) -> tuple[OriginalSite, list[UserRecord]]:
+    """Where a backup was made, and everybody in it, in the order of users.xml. Reads only, in one pass.
+
+    Raises NotFound, and Refused with the reason as its code, ``not_a_backup`` also for what has no people to read:
+    a Moodle 1.9 backup, a Common Cartridge.
+    """
+    information: Information | None = None
+    people: list[UserRecord] = []
+    with open_backup(where, progress=progress) as archive:
+        for member in archive.members():
+            if member.name == MANIFEST:
+                information = read_information(member, archive.limits)
+            elif member.name == USERS:
+                people = list(_people(member))
+    if information is None:
+        raise Refused(
+            f"{printable(archive.source.name)} has no {MANIFEST}: it is no Moodle 2 backup, and lists no people.",
+            "'moodlectl backup inspect' says what it is.",
+            code="not_a_backup",
+        )
+    fields = information.fields
+    return OriginalSite(fields.get("original_wwwroot"), fields.get("original_site_identifier_hash")), people
 
 
 def _people(member: Member) -> Iterator[UserRecord]:

@@ -196,9 +196,9 @@ class TarStream:
                     pax = _pax(body)
                 continue
             entry = self._entry(header, size, long_name or pax.get("path"), pax)
-            if self._left_out and not extras and kind != b"5" and not header[345]:
-                if self._left_out(_plain(header)):
-                    self._left = self._padding = 0
+            plain = not extras and kind != b"5" and not header[345]
+            if self._left_out and plain and self._left_out(_plain(header)):
+                self._left = self._padding = 0
             extras = 0
             yield entry
             long_name, pax = None, {}

@@ -78,16 +78,17 @@ class _Road:
         except (urllib3.exceptions.HTTPError, OSError) as problem:
             raise network_error(problem, self._asked) from problem
 
-    def _otherwise(self, response: requests.Response) -> None:
+    def _otherwise(self, response: requests.Response) -> bytes | None:
         """An answer that is no piece: the whole file (None), or Moodle's words why there is none."""
         kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
         if response.status_code == 200 and not kind.endswith(("json", "html", "xml")):
-            return
+            return None
         headers = {name.lower(): value for name, value in response.headers.items()}
         reply = Reply(response.status_code, kind, self._body(response, _SMALL), headers)
         if error := error_of(reply, self._asked):
             blot(error, self._service.token)
             raise error
+        return None
 
     def _changed(self, what: str) -> MoodlectlError:
         return Failed(
