@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from moodlectl.mbz.identities import Chosen
 
 _SHA1 = re.compile(r"[0-9a-f]{40}")
+_TIME = re.compile(r"[1-9][0-9]{9}")
 _STEP = 2000
 
 
@@ -194,6 +196,8 @@ def _change(name: str, a: str, b: str) -> str:
 
 
 def _shown(value: str) -> str:
+    if _TIME.fullmatch(value):
+        return datetime.fromtimestamp(int(value), UTC).isoformat()
     return f"'{value}'" if value else "empty"
 
 

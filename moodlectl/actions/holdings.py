@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -103,7 +104,9 @@ class Holdings:
 
 def _match(a: list[str], b: list[str]) -> Iterator[tuple[Facts | None, Facts | None]]:
     """Things with one key: those alike belong together, then those of the same place, the rest is alone."""
-    left, right = [json.loads(one) for one in a], [json.loads(one) for one in b]
+    alike = Counter(a) & Counter(b)
+    left = [json.loads(one) for one in (Counter(a) - alike).elements()]
+    right = [json.loads(one) for one in (Counter(b) - alike).elements()]
     remaining = []
     for one in left:
         twin = next((i for i, other in enumerate(right) if not _changed(one, other)), None)
@@ -111,8 +114,9 @@ def _match(a: list[str], b: list[str]) -> Iterator[tuple[Facts | None, Facts | N
             remaining.append(one)
         else:
             right.pop(twin)
-    for index in range(max(len(remaining), len(right))):
-        yield (
-            remaining[index] if index < len(remaining) else None,
-            right[index] if index < len(right) else None,
-        )
+    for one in remaining:
+        # What belongs to two people is two things, whatever it is called.
+        near = next((i for i, other in enumerate(right) if "owner" not in _changed(one, other)), None)
+        yield one, None if near is None else right.pop(near)
+    for other in right:
+        yield None, other

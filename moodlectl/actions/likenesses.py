@@ -27,7 +27,6 @@ class Kind:
     words: str = ""
 
 
-_P = {"placed": False}
 KINDS: Mapping[str, Kind] = {
     "course": Kind("course", 0),
     "section": Kind("section", 1, words="{0}", placed=False),
@@ -44,7 +43,7 @@ KINDS: Mapping[str, Kind] = {
     "grouping": Kind("grouping", 3, "groups", False, False, "{0}"),
     "grouping_group": Kind("group of a grouping", 4, "groups", False, False, "{1} in {0}"),
     "group_member": Kind("group member", 3, "groups", False, True, "{1} in {0}"),
-    "file": Kind("file", 2, "files", True, False, "{1} ({0}) {2}"),
+    "file": Kind("file", 2, "files", True, False, "{1} ({0})"),
     "completion": Kind("completion", 4, "userscompletion", True, True, "{0}"),
     "view": Kind("completion view", 6, "userscompletion", True, True, "{0}"),
     "course_completion": Kind("course completion", 4, "userscompletion", False, True, "{0}"),
@@ -64,7 +63,6 @@ KINDS: Mapping[str, Kind] = {
     "enrolment": Kind("enrolment method", 5, "enrolments", False, False, "{0} {1}"),
     "logs": Kind("log entries", 9, "logs", True, True),
 }
-_UNNAMED = Kind("", 3)
 _BY_PEOPLE = re.compile(
     r"_(?:answer|attempt|result|override|entry|content|rating|version|page|response|value|discussion|post|subscription|"
     r"submission|text|grading|comment|flag|assessment|aggregation|track|message)$"
@@ -101,6 +99,8 @@ def what(pair: Pair) -> str:
         named = " ".join(kind.words.format(*rest).split())
     else:
         named = ", ".join(word for word in rest if word)
+    owner = (pair.a or pair.b or {}).get("owner")
+    named += f" of {owner}" if owner else ""
     text = " ".join(word for word in (kind.name, named) if word)
     return f"{text} in {where}" if where else text
 
@@ -197,11 +197,17 @@ class Judge:
     def _history(self, pair: Pair) -> str | None:
         if pair.key[0] == "course":
             return "Moodle skips the history of manual items, categories and totals"
-        fewer = pair.a is not None and pair.b is not None and int(pair.b["count"]) > int(pair.a["count"])
-        return "a restore adds to the history" if fewer else None
+        grown = _number((pair.b or {}).get("count")) - _number((pair.a or {}).get("count"))
+        if self.holdings.about["b"].get("source") == "backup":
+            grown = -grown
+        return "a restore adds to the history" if grown > 0 else None
 
     def _badge(self, pair: Pair) -> str | None:
         return "a restored badge is inactive" if set(pair.changed()) == {"status"} else None
+
+    def _custom_field(self, pair: Pair) -> str | None:
+        alone = pair.a is None or pair.b is None
+        return "sites have custom fields of their own" if alone and not self.same_site else None
 
     def _cohort(self, pair: Pair) -> str | None:
         if self.same_site:
@@ -210,9 +216,6 @@ class Judge:
         if words & {"cohort", "meta"} or (pair.kind != "enrolment" and words & self.by_cohort):
             return "cohorts and other courses enrol on their own site only"
         return None
-
-    def _always(self, reason: str) -> str:
-        return reason
 
 
 def _branch(about: Mapping[str, str]) -> int:
@@ -233,6 +236,7 @@ _RULES: Mapping[str, Rule] = {
     "grade_history": Judge._history,
     "badge": Judge._badge,
     "badge_issued": lambda _judge, _pair: "backups carry what was awarded by hand, and it is not issued again",
+    "custom_field": Judge._custom_field,
     "logs": lambda _judge, _pair: "a restore leaves traces of its own, and logs are off by default",
     "person": Judge._cohort,
     "role": Judge._cohort,

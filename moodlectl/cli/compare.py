@@ -74,13 +74,12 @@ def _print(state: State, found: Comparison) -> None:
         more = ", ".join(f"{number} {kind}" for kind, number in rest.most_common())
         sys.stdout.write(f"… and {len(found.real) - MOST} more ({output.plain(more)}); -o json names all of them\n")
     _remarks(state, found)
-    held = sum(found.counts.get("a", {}).values())
+    held, others = (sum(found.counts.get(side, {}).values()) for side in ("a", "b"))
     if found.equal:
-        sys.stdout.write(output.plain(f"{found.a} and {found.b} hold the same ({held} things compared).") + "\n")
+        verdict = f"{found.a} and {found.b} hold the same ({held} things compared)."
     else:
-        sys.stdout.write(
-            output.plain(f"{found.a} and {found.b} differ in {len(found.real)} of {held} things.") + "\n"
-        )
+        verdict = f"{len(found.real)} differences: {found.a} holds {held} things, {found.b} {others}."
+    sys.stdout.write(output.plain(verdict) + "\n")
 
 
 def _remarks(state: State, found: Comparison) -> None:

@@ -430,10 +430,10 @@ class _Reader:
             return
         if component.startswith(("question", "qtype")) and not owner:
             where = COURSE
-        key = (*where, f"{component}/{area}", record.get("filepath") + record.get("filename"), owner)
-        self.found.append(
-            ("file", key, {"contenthash": record.get("contenthash"), "size": plain(record.get("filesize"))})
-        )
+        key = (*where, f"{component}/{area}", record.get("filepath") + record.get("filename"))
+        facts = {"contenthash": record.get("contenthash"), "size": plain(record.get("filesize"))}
+        # A file that nobody owns becomes the restorer's.
+        self.found.append(("file", key, {**facts, "owner": owner} if owner else facts))
 
 
 # --- what files, grades and settings are compared by, also on sites -------------------------------------------------

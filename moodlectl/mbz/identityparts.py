@@ -37,10 +37,10 @@ lesson.override | overrides/override:lesson_overrides:lessonid | userid:user gro
 data.field | fields/field:data_fields:dataid | name | type required description:hash | -
 data.entry | records/record:data_records:dataid | userid:user | approved | people
 data.content | records/record:data_records:dataid contents/content:data_content:recordid | ..userid:user fieldid:ref(data_fields,field,name) | content:hash | people
-data.rating | records/record:data_records:dataid ratings/rating:rating:itemid!component=mod_data | userid:user | value | people
+data.rating | records/record:data_records:dataid ratings/rating:rating:itemid!component=mod_data | userid:user | value=rating | people
 glossary.category | categories/category:glossary_categories:glossaryid | name | - | -
 glossary.entry | entries/entry:glossary_entries:glossaryid | concept | userid:user approved definition:hash | people
-glossary.rating | entries/entry:glossary_entries:glossaryid ratings/rating:rating:itemid!component=mod_glossary | ..concept userid:user | value | people
+glossary.rating | entries/entry:glossary_entries:glossaryid ratings/rating:rating:itemid!component=mod_glossary | ..concept userid:user | value=rating | people
 wiki.page | subwikis/subwiki:wiki_subwikis:wikiid pages/page:wiki_pages:subwikiid | title | userid:user | people
 wiki.version | subwikis/subwiki:wiki_subwikis:wikiid pages/page:wiki_pages:subwikiid versions/version:wiki_versions:pageid | ..title version | userid:user content:hash | people
 feedback.item | items/item:feedback_item:feedback | name typ | position required presentation:hash | -
@@ -48,7 +48,7 @@ feedback.response | completeds/completed:feedback_completed:feedback | userid:us
 feedback.value | completeds/completed:feedback_completed:feedback values/value:feedback_value:completed | ..userid:user item:ref(feedback_item,item,name) | value:hash | people
 forum.discussion | discussions/discussion:forum_discussions:forum | name userid:user | groupid:group pinned | people
 forum.post | discussions/discussion:forum_discussions:forum posts/post:forum_posts:discussion | ..name subject userid:user | message:hash | people
-forum.rating | discussions/discussion:forum_discussions:forum posts/post:forum_posts:discussion ratings/rating:rating:itemid!component=mod_forum | ..subject userid:user | value | people
+forum.rating | discussions/discussion:forum_discussions:forum posts/post:forum_posts:discussion ratings/rating:rating:itemid!component=mod_forum | ..subject userid:user | value=rating | people
 forum.subscription | subscriptions/subscription:forum_subscriptions:forum | userid:user | - | people
 assign.submission | submissions/submission:assign_submission:assignment | userid:user groupid:group attemptnumber | status | people
 assign.text | submissions/submission:assign_submission:assignment subplugin_assignsubmission_onlinetext_submission/submission_onlinetext:assignsubmission_onlinetext:submission | ..userid:user ..attemptnumber | onlinetext:hash | people

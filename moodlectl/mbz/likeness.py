@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 
@@ -18,6 +19,7 @@ _LONG = 100
 _LINK = re.compile(r"(?:\$@[A-Z][^ \t\n\"'<>]*|https?://[^ \t\n\"'<>]+\.php[^ \t\n\"'<>]*)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
+_MARKS = re.compile(r"[{}\[\],:]+")
 _DIGITS = re.compile(r"[0-9]+")
 
 # Of an activity's settings: ids, times of saving, and what Moodle makes up itself.
@@ -53,8 +55,14 @@ def plain(value: str) -> str:
 
 
 def shape(value: str) -> str:
-    """A text whose numbers are ids (a restriction's JSON): only its form is compared."""
-    return digest(_DIGITS.sub("#", value))
+    """A restriction's JSON, whose numbers are ids and dates: its words are compared, in whatever order they stand."""
+    if not value:
+        return ""
+    try:
+        value = json.dumps(json.loads(value), separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return digest(value)
+    return digest("\n".join(sorted(_MARKS.split(_DIGITS.sub("#", value)))))
 
 
 def settings(fields: Mapping[str, str]) -> dict[str, str]:

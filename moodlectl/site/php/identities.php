@@ -84,9 +84,16 @@ function moodlectl_identity_plain($value) {
     return strlen($value) > 100 ? sha1($value) : $value;
 }
 
-/** A text whose numbers are ids: only its form is compared. */
+/** A restriction's JSON, whose numbers are ids and dates: its words are compared, in whatever order they stand. */
 function moodlectl_identity_shape($value) {
-    return moodlectl_identity_digest(preg_replace('/[0-9]+/', '#', (string)$value));
+    $value = (string)$value;
+    $tree = $value === '' ? null : json_decode($value);
+    if ($tree === null) {
+        return moodlectl_identity_digest($value);
+    }
+    $words = preg_split('/[{}\[\],:]+/', preg_replace('/[0-9]+/', '#', json_encode($tree, JSON_UNESCAPED_SLASHES)));
+    sort($words, SORT_STRING);
+    return moodlectl_identity_digest(implode("\n", $words));
 }
 
 /** Those columns of a record, plain; what a release does not have is left out. */
@@ -500,8 +507,9 @@ function moodlectl_identities_files(moodlectl_identities $all) {
             if ($question && $owner === '') {
                 $where = ['course', ''];
             }
-            $all->add('file', array_merge($where, ["$row->component/$row->filearea", $row->filepath . $row->filename, $owner]),
-                ['contenthash' => $row->contenthash, 'size' => $row->filesize]);
+            $facts = ['contenthash' => $row->contenthash, 'size' => $row->filesize];
+            $all->add('file', array_merge($where, ["$row->component/$row->filearea", $row->filepath . $row->filename]),
+                $owner === '' ? $facts : $facts + ['owner' => $owner]);
         });
 }
 
