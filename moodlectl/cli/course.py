@@ -35,7 +35,8 @@ def list_(
         output.print_json([course_record(c) for c in courses])
         return
     columns = ["id", "shortname", "fullname", "idnumber", "category", "startdate", "visible"]
-    output.emit(state, [course_row(c) for c in courses], columns)
+    spare = ["startdate", "visible", "idnumber", "category"]
+    output.emit(state, [course_row(c) for c in courses], columns, spare=spare)
 
 
 @app.command("show")
@@ -81,6 +82,6 @@ def show(ctx: typer.Context, course: Annotated[str, typer.Argument(metavar="COUR
             {**course_row(shown.course), "backups": ", ".join(f"{n} {area}" for area, n in shown.backups.items())},
         )
         sys.stdout.write("\n")
-    output.emit(state, rows)
+    output.emit(state, rows, spare=["visible", "section_name"])
     for note in shown.notes:
         output.remark(state, f"note: {note}")

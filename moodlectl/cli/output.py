@@ -42,14 +42,19 @@ def _harmless(character: str) -> bool:
 _DIRECTION_MARKS = frozenset([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
-def emit(state: State, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
-    """Print a list of records: a table of ``columns`` (else all keys), or all keys as JSON or CSV."""
+def emit(
+    state: State, rows: Sequence[Row], columns: Sequence[str] | None = None, *, spare: Sequence[str] = ()
+) -> None:
+    """Print a list of records: a table of ``columns`` (else all keys), or all keys as JSON or CSV.
+
+    ``spare`` columns are left out of a table, first ones first, where the terminal is too narrow for all.
+    """
     if state.output is Output.json:
         print_json(rows)
     elif state.output is Output.csv:
         _print_csv(rows, _all_keys(rows) or list(columns or ()))
     else:
-        _print_table(state, rows, list(columns or _all_keys(rows)))
+        _print_table(state, rows, list(columns or _all_keys(rows)), spare)
 
 
 def emit_one(state: State, record: Row) -> None:
@@ -102,13 +107,20 @@ def _csv_cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _print_table(state: State, rows: Sequence[Row], columns: list[str]) -> None:
+def _print_table(state: State, rows: Sequence[Row], columns: list[str], spare: Sequence[str]) -> None:
     """A table that loses nothing: long cells fold, and where nobody looks (a pipe) no width binds it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    terminal = sys.stdout.isatty()
+    console = Console(
+        file=sys.stdout,
+        no_color=not state.color,
+        width=None if sys.stdout.isatty() else 10_000,
+        highlight=False,
+        soft_wrap=False,
+    )
+    columns = _fitting(rows, columns, spare, console.width)
     table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
     numbers = {c for c in columns if rows and all(_is_number(row.get(c)) for row in rows)}
     for column in columns:
@@ -120,14 +132,22 @@ def _print_table(state: State, rows: Sequence[Row], columns: list[str]) -> None:
         )
     for row in rows:
         table.add_row(*(Text(plain(_cell(row.get(c), c))) for c in columns))
-    console = Console(
-        file=sys.stdout,
-        no_color=not state.color,
-        width=None if terminal else 10_000,
-        highlight=False,
-        soft_wrap=False,
-    )
     console.print(table)
+
+
+def _fitting(rows: Sequence[Row], columns: list[str], spare: Sequence[str], room: int) -> list[str]:
+    """The columns that fit side by side, giving up spare ones; a name folded in two cannot be copied."""
+    from rich.cells import cell_len
+
+    def width(column: str) -> int:
+        return max([len(column), *(cell_len(plain(_cell(row.get(column), column))) for row in rows)]) + 2
+
+    kept = list(columns)
+    for column in spare:
+        if sum(width(one) for one in kept) - 2 <= room:
+            break
+        kept = [one for one in kept if one != column]
+    return kept
 
 
 def _is_number(value: Any) -> bool:
