@@ -25,6 +25,8 @@ echo core_course_category::create(['name' => $arguments['name']])->id;
 # Everything of ours goes: the courses, and backups without people in the administrator's private area.
 CLEAR = """
 $CFG->forced_plugin_settings['tool_recyclebin'] = ['categorybinenable' => 0, 'coursebinenable' => 0];
+require_once($CFG->dirroot . '/course/lib.php');
+require_once($CFG->dirroot . '/course/format/lib.php');
 foreach ($DB->get_fieldset_select('course', 'id', 'category = ?', [$arguments['id']]) as $course) {
     foreach ($DB->get_fieldset_select('files', 'id', "component = 'user' AND filearea = 'backup' AND filename LIKE ?",
             ["%-moodle2-course-$course-%"]) as $file) {
@@ -41,8 +43,9 @@ $path = context_course::instance($id)->path;
 $below = "(x.path = '$path' OR x.path LIKE '$path/%')";
 $out = [
     'sections' => $DB->count_records('course_sections', ['course' => $id]),
-    'activities' => (object)array_map('intval', $DB->get_records_sql_menu("SELECT m.name, COUNT(*) FROM {course_modules} cm
-        JOIN {modules} m ON m.id = cm.module WHERE cm.course = ? AND cm.deletioninprogress = 0 GROUP BY m.name", [$id])),
+    'activities' => (object)array_map('intval', $DB->get_records_sql_menu("SELECT m.name, COUNT(*)
+        FROM {course_modules} cm JOIN {modules} m ON m.id = cm.module WHERE cm.course = ? AND cm.deletioninprogress = 0
+        GROUP BY m.name", [$id])),
     'users' => $DB->count_records_sql("SELECT COUNT(DISTINCT ue.userid) FROM {user_enrolments} ue
         JOIN {enrol} e ON e.id = ue.enrolid WHERE e.courseid = ?", [$id]),
     'groups' => $DB->count_records('groups', ['courseid' => $id]),
@@ -71,7 +74,8 @@ COURSE = """
 $c = $DB->get_record('course', ['id' => $arguments['id']], '*', MUST_EXIST);
 echo json_encode(['fullname' => $c->fullname, 'shortname' => $c->shortname, 'idnumber' => $c->idnumber,
     'visible' => (int)$c->visible, 'category' => (int)$c->category,
-    'startdate' => (new DateTime("@$c->startdate"))->setTimezone(core_date::get_server_timezone_object())->format('Y-m-d')]);
+    'startdate' => (new DateTime("@$c->startdate"))->setTimezone(core_date::get_server_timezone_object())
+        ->format('Y-m-d')]);
 """
 
 STORED = """
@@ -159,7 +163,8 @@ echo json_encode([
     'courses' => $ours,
     'activities' => $count("SELECT COUNT(*) FROM {course_modules} WHERE course $in"),
     'sections' => $count("SELECT COUNT(*) FROM {course_sections} WHERE course $in"),
-    'enrolled' => $count("SELECT COUNT(*) FROM {user_enrolments} u JOIN {enrol} e ON e.id = u.enrolid WHERE courseid $in"),
+    'enrolled' => $count("SELECT COUNT(*) FROM {user_enrolments} u JOIN {enrol} e ON e.id = u.enrolid
+        WHERE e.courseid $in"),
     'backups' => $count("SELECT COUNT(*) FROM {files} f JOIN {context} x ON x.id = f.contextid WHERE x.contextlevel = 50
         AND f.component = 'backup' AND f.filename <> '.' AND x.instanceid $in"),
     'private' => array_sum(array_map(function($course) use ($DB) {

@@ -39,10 +39,10 @@ class Scene:
     work: Path
     words: dict[str, str]
 
-    def refused(self, status: int, *words: str, site: str = "live", env: dict[str, str] | None = None) -> dict[str, Any]:
+    def refused(self, status: int, *words: str, site: str = "live") -> dict[str, Any]:
         """The error of a command that must end so: JSON on standard error, no data, and nothing changed on the site."""
         before = traces(self.desk)
-        done = self.desk.run("--site", site, "-o", "json", *[w.format(**self.words) for w in words], env=env)
+        done = self.desk.run("--site", site, "-o", "json", *[w.format(**self.words) for w in words])
         assert (done.status, done.stdout) == (status, ""), done
         error = done.error
         assert set(error) == {"code", "message", "hint", "details"}
@@ -77,7 +77,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scenes(moodles: dict[str, rig.LiveMoodle], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Scene]]:
+def scenes(moodles: dict[str, rig.LiveMoodle]) -> Iterator[Callable[..., Scene]]:
     made: dict[str, Scene] = {}
     with opened(moodles, "Bad input") as desk_at:
 
@@ -151,7 +151,7 @@ SAID_WRONGLY = {
     "an empty area": (4, "backup download victim@automated", "automated", "backup list"),
     "an unknown file of an area": (4, "restore RICH101@course/nope.mbz --new {category}", "nope.mbz", "backup list"),
     "a file that is not there": (4, "restore nope.mbz --new {category}", "nope.mbz", "COURSE@"),
-    "an address of another site": (2, "backup create https://moodle.example/course/view.php?id=2", "moodle.example", "--site"),
+    "an address of another site": (2, "course show https://x.example/course/view.php?id=2", "x.example", "--site"),
     "an unknown setting": (2, "backup create victim --with userz", "userz", "users"),
     "an unknown setting of a restore": (2, "restore {whole} --new {category} --with userz", "userz", "users"),
     "a setting switched on and off": (2, "backup create victim --with users --without users", "users", ""),
@@ -208,7 +208,7 @@ def test_a_missing_plugin_is_named_and_refused_until_that_is_allowed(scene: Scen
     assert "--allow missing-plugins" in error["hint"]
 
 
-# --- tokens, rights, locks --------------------------------------------------------------------------------------------
+# --- tokens, rights, locks ------------------------------------------------------------------------------------------
 
 
 def test_a_token_of_another_site_is_told_so(scene: Scene) -> None:
@@ -224,7 +224,8 @@ def test_a_token_of_another_site_is_told_so(scene: Scene) -> None:
 def test_a_token_file_that_others_can_read_is_not_used(scene: Scene) -> None:
     token = _written(scene.work / "open.token", b"0123456789abcdef0123456789abcdef")
     token.chmod(0o644)
-    added = scene.desk.run("-o", "json", "site", "add", "open", "--url", scene.desk.site.url, "--token-from", f"file:{token}")
+    words = ("site", "add", "open", "--url", scene.desk.site.url, "--token-from", f"file:{token}")
+    added = scene.desk.run("-o", "json", *words)
     assert (added.status, added.stdout) == (3, "")
     assert "chmod 600" in added.error["hint"]
 
@@ -254,7 +255,7 @@ def test_a_locked_setting_is_refused_with_who_locked_it(scene: Scene) -> None:
         assert re.search(r"admin|configuration", error["message"] + error["hint"])
 
 
-# --- the way to the host ----------------------------------------------------------------------------------------------
+# --- the way to the host --------------------------------------------------------------------------------------------
 
 
 def test_a_host_key_that_changed_is_refused(scene: Scene) -> None:
@@ -344,7 +345,7 @@ def test_a_php_that_is_too_old_is_told(scene: Scene) -> None:
     assert "--php" in error["hint"]
 
 
-# --- no room ------------------------------------------------------------------------------------------------------------
+# --- no room --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

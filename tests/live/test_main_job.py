@@ -177,7 +177,8 @@ def test_a_backup_without_people_lies_in_the_private_area_until_it_is_deleted(de
 def test_of_several_courses_the_failing_one_is_named_and_the_others_are_done(desk: Desk, file: Path) -> None:
     desk.new(file, "taught")  # teacher1 comes along as its teacher
     desk.new(file, "foreign", "--only", "mod:page", "--without", "users")
-    done: Outcome = desk.run("--site", "live", "-o", "json", "backup", "create", "foreign", "taught", "--as", "teacher1")
+    words = ("backup", "create", "foreign", "taught", "--as", "teacher1")
+    done: Outcome = desk.run("--site", "live", "-o", "json", *words)
     assert done.status == 7
     [made] = done.json
     assert made["course"]["shortname"] == "taught"
@@ -195,7 +196,7 @@ def test_one_mistyped_name_among_several_costs_nothing(desk: Desk, file: Path) -
     assert desk.ok("backup", "list", "typed") == []
 
 
-# --- with a token alone, with a shell alone, between sites ------------------------------------------------------------
+# --- with a token alone, with a shell alone, between sites ----------------------------------------------------------
 
 
 def test_a_token_alone_finds_and_downloads_and_says_what_needs_a_shell(desk: Desk, moodle: rig.LiveMoodle) -> None:
