@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodlectl.cli import output, rewrite
+from moodlectl.cli import backup_users, output, rewrite
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import As, NoUserdata, Only, Quietly, Skip, With, Without, file_record, state_of
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 rewrite.register(app)
+backup_users.register(app)
 
 
 class Where(enum.StrEnum):
@@ -34,6 +35,7 @@ class Where(enum.StrEnum):
 
 
 FILE_COLUMNS = ["area", "filename", "size", "timecreated", "has_users", "sha1"]
+FILE_SPARE = ["sha1", "has_users", "timecreated", "size"]
 
 
 @app.command("create")
@@ -177,7 +179,9 @@ def list_(
         found = naming.find_course(site, course)
         areas = [a for a in AREAS if area is Where.all or a == area.value]
         listing = site.backups(found.id, areas, owner=as_user)
-    output.emit(state, [file_record(f) for f in listing.files], FILE_COLUMNS)
+    output.emit(state, [file_record(f) for f in listing.files], FILE_COLUMNS, spare=FILE_SPARE)
+    if not listing.files and not listing.notes and state.output is Output.table:
+        output.remark(state, f"No backup of {found.shortname} lies there.")
     for note in listing.notes:
         output.remark(state, f"note: {note}")
 
@@ -228,24 +232,33 @@ def inspect(
     ctx: typer.Context,
     backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A file, or COURSE@AREA[/FILENAME].")],
 ) -> None:
-    """What Moodle's restore shows under "Confirm", and what it does not show."""
+    """What Moodle's restore shows under "Confirm", and what it does not show.
+
+    A backup on a site is read where it lies, if that can be. For a file here no site is asked, unless --site names
+    one: it then says whether the file was made there, and whether it is too new for it.
+    """
     from moodlectl.actions import inspecting
     from moodlectl.cli import manifests
 
     state = state_of(ctx)
+    seen_from = inspecting.From(state.open_site, state.site_name is not None, _configured_url(state))
     with output.progress(state) as on_progress:
-        manifest = inspecting.inspect(_Opener(state), backup, on_progress)
-    manifests.show(state, manifest)
+        found = inspecting.inspect(seen_from, backup, on_progress)
+    manifests.show(state, found.manifest)
+    if found.way == "downloaded":
+        output.remark(state, "It was brought down to be read: this site sends no pieces of it, and has no shell.")
+    if found.remark:
+        output.remark(state, f"note: {found.remark}")
 
 
-class _Opener:
-    """Opens the site in use when it turns out to be needed: a local file needs none."""
+def _configured_url(state: State) -> str | None:
+    """The address of the site in use as it stands in the settings; None where there is none."""
+    from moodlectl.errors import MoodlectlError
 
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def __call__(self) -> Any:
-        return self._state.open_site()
+    try:
+        return state.site_config().url or None
+    except MoodlectlError:
+        return None
 
 
 @app.command("verify")
@@ -270,7 +283,7 @@ def verify(
                 f"{output.size(row['bytes_checked'])}, sha1 {row['sha1']}\n"
             )
             for problem in row["problems"]:
-                sys.stdout.write(f"  {output.plain(problem)}\n")
+                sys.stdout.write(f"  {output.plain(output.indented(problem['message']))}\n")
     else:
         output.emit(state, rows)
     broken = [row["path"] for row in rows if not row["ok"]]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def show(state: State, manifest: Manifest) -> None:
     """Print one manifest: the contract's JSON, a CSV line per activity, or readable pages."""
     if state.output is Output.json:
-        output.print_json(manifest.as_dict())
+        output.print_json(_record(manifest))
         return
     if state.output is Output.csv:
         output.emit(state, list(_items(manifest.sections)))
@@ -30,6 +30,21 @@ def show(state: State, manifest: Manifest) -> None:
         output.emit(state, items, ["section", "type", "title", "id", "included", "userinfo"])
     for danger in manifest.dangers:
         output.warn(danger.text)
+    output.warn_all(_missing(manifest))
+
+
+def _record(manifest: Manifest) -> dict[str, Any]:
+    record = manifest.as_dict()
+    record["missing"] = [
+        {**one, "text": text} for one, text in zip(record["missing"], _missing(manifest), strict=True)
+    ]
+    return record
+
+
+def _missing(manifest: Manifest) -> list[str]:
+    from moodlectl.mbz import dependencies
+
+    return list(dependencies.missing(manifest))
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
