@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from moodlectl.errors import AccessError, NotFound
+from moodlectl.errors import AccessError, NotFound, Refused
 
 STATES = ("planned", "started", "done", "failed", "skipped", "unknown")
 _SCHEMA = """
@@ -137,6 +137,24 @@ class Ledger:
             )
             detail = {"course": item.course, "action": item.action, "source": item.source, "target": item.target}
             self._audit(job, item.seq, "started", {**detail, **item.facts})
+
+    def adopt(self, job: int) -> Item:
+        """Take up a job whose process is gone; returns its item. Raises NotFound, and Refused while it is at work."""
+        with self._transaction():
+            found = _job(self._db, job)
+            if found.running:
+                raise Refused(
+                    f"Job {job} is still at work.",
+                    f"Wait until it has ended: moodlectl job show {job}",
+                    code="job_running",
+                )
+            if not found.items:
+                raise NotFound(f"Job {job} has begun nothing.", code="job_empty")
+            self._db.execute(
+                "UPDATE job SET state = 'started', ended = NULL, process = ? WHERE id = ?", (_process(), job)
+            )
+            self._audit(job, 1, "resumed", {})
+        return found.items[0]
 
     def note(self, job: int, seq: int, **facts: Any) -> None:
         """Add facts to an item while its deed is under way."""

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moodlectl.actions import restore, safety
+from moodlectl.actions import deeds, restore, safety
 from moodlectl.actions.files import sha1_of
 from moodlectl.actions.recording import Entry, recorded
+from moodlectl.actions.verify import differences
 from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown
 from moodlectl.ledger import Item, Job
 from moodlectl.site.port import Course, OnProgress, Restored, RestoreRequest, Site, no_progress
+
+STAGE = "restore"
 
 
 @dataclass(frozen=True)
@@ -53,25 +56,22 @@ def run(
         "planned",
         source=str(asked.get("backup") or ""),
         target=f"course {target.id}" if target else f"category {request.category_id}",
-        facts=_source_facts(request),
+        facts={**_source_facts(request), "auto_undo": protection.auto_undo, "verify": protection.verify},
     )
     with recorded(site, "restore", item, asked) as entry:
         saved = None
         if target is not None and protection.safety:
-            saved = safety.take(site, target, entry.job, on_progress)
+            saved = safety.take(site, target, entry, on_progress)
             entry.note(**saved.facts())
         try:
-            done = restore.run(site, request, on_progress, verify=protection.verify)
+            restored = deeds.restored(site, request, entry, STAGE, on_progress)
         except Failed as error:
-            safety.explain(error, entry.job, saved)
-            if saved is not None and protection.auto_undo and "left" in error.details:
-                raise _taken_back(site, entry, saved, error, on_progress) from error
+            raise failed(site, entry, error, on_progress) from error
+        except OutcomeUnknown as error:
+            safety.explain(error, entry.job, entry.facts)
             raise
-        except MoodlectlError as error:
-            if isinstance(error, OutcomeUnknown):
-                safety.explain(error, entry.job, saved)
-            raise
-        _record(entry, done)
+        done = restore.Done(restored, differences(restored) if protection.verify else None)
+        record(entry, done)
         return Protected(done, entry.job, saved)
 
 
@@ -81,7 +81,8 @@ def _source_facts(request: RestoreRequest) -> dict[str, Any]:
     return {"sha1": request.source.stored.sha1} if request.source.stored is not None else {}
 
 
-def _record(entry: Entry, done: restore.Done) -> None:
+def record(entry: Entry, done: restore.Done) -> None:
+    """Write down how a restore ended that ran to its end."""
     facts: dict[str, Any] = {
         "course": done.restored.course.id,
         "activities": {str(old): new for old, new in done.restored.activities.items()},
@@ -93,24 +94,45 @@ def _record(entry: Entry, done: restore.Done) -> None:
         entry.end("done", **facts)
 
 
-def _taken_back(
-    site: Site, entry: Entry, saved: safety.SafetyBackup, error: Failed, on_progress: OnProgress
-) -> MoodlectlError:
+def failed(site: Site, entry: Entry, error: Failed, on_progress: OnProgress = no_progress) -> MoodlectlError:
+    """What to raise for a restore that broke off: with the way back, or after having gone it. Writes to the site."""
+    changed = bool(error.details.pop("course_changed", False)) or "left" in error.details
+    if not changed:
+        return error
+    entry.note(course_changed=True)
+    if not entry.facts.get("safety"):
+        error.hint = "There is no safety backup of it. Look at the course on the site."
+        return error
+    safety.explain(error, entry.job, entry.facts)
+    if entry.facts.get("auto_undo"):
+        return _taken_back(site, entry, error, on_progress)
+    error.hint = f"Put back what the course held before: {safety.says_put_back(entry.job)}"
+    return error
+
+
+def _taken_back(site: Site, entry: Entry, error: Failed, on_progress: OnProgress) -> MoodlectlError:
     """Put the safety backup back after a restore that broke off; returns the error that says so."""
-    undo = safety.undo_of(site, entry.job, saved.facts())
     try:
-        _, differences = safety.run_undo(site, undo, on_progress)
+        undo = safety.undo_of(site, entry.job, entry.facts)
+        _, missing = safety.run_undo(site, undo, entry, on_progress)
+    except OutcomeUnknown as second:
+        second.details.update({"restore": error.message, **error.details})
+        return second
     except MoodlectlError as second:
         error.details["auto_undo"] = f"failed: {second.message}"
+        error.hint = (
+            f"Remove the cause, then: {safety.says_put_back(entry.job)}. "
+            f"Until then all that the course held is in {entry.facts['safety']}"
+        )
         return error
-    if differences:
+    if missing:
         error.details["auto_undo"] = "put back, but not all of it"
-        error.details["differences"] = list(differences)
+        error.details["differences"] = list(missing)
         return error
     entry.note(undone=True)
+    error.details.pop("put_back", None)
     return Failed(
-        f"{error.message} Its former content was put back and is as it was.",
-        error.hint if error.code not in ("php_fatal",) else None,
+        f"{error.message} What the course held before was put back, and is as it was.",
         code=error.code,
         details={**error.details, "auto_undo": "done"},
     )
@@ -133,7 +155,20 @@ def undo(
         facts={"undoes": job.id},
     )
     with recorded(site, "undo", item, {"job": job.id}) as entry:
-        restored, differences = safety.run_undo(site, plan, on_progress)
-        if differences:
-            entry.end("failed", "the course is not what it was", differences=list(differences))
-        return restored, differences, entry.job
+        try:
+            restored, missing = safety.run_undo(site, plan, entry, on_progress)
+        except Failed as error:
+            if error.details.pop("course_changed", False):
+                error.hint = f"Remove the cause, then try again: {safety.says_put_back(job.id)}"
+                error.details["safety_backup"] = str(plan.path)
+            raise
+        record_undo(entry, missing)
+        return restored, missing, entry.job
+
+
+def record_undo(entry: Entry, missing: tuple[str, ...]) -> None:
+    """Write down how putting back ended."""
+    if missing:
+        entry.end("failed", "the course is not what it was", differences=list(missing))
+    else:
+        entry.end("done")

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from moodlectl.errors import MoodlectlError, OutcomeUnknown
 from moodlectl.ledger import Item, Ledger
-from moodlectl.site.port import Site
+from moodlectl.site.port import BEGUN, OnProgress, Progress, Site
 
 
 class Entry:
-    """One job with one item, while its deed is under way."""
+    """One job with one item, while its deed is under way. ``facts`` are all that was written down."""
 
-    def __init__(self, ledger: Ledger, job: int) -> None:
+    def __init__(self, ledger: Ledger, job: int, facts: Mapping[str, Any] | None = None) -> None:
         self._ledger = ledger
         self.job = job
-        self._ended = False
+        self.facts: dict[str, Any] = dict(facts or {})
+        self.state: str | None = None
 
     def note(self, **facts: Any) -> None:
         """Write facts down at once: what a later look at the site, or an undo, needs."""
+        self.facts.update(facts)
         self._ledger.note(self.job, 1, **facts)
+
+    def watching(self, stage: str, on_progress: OnProgress) -> OnProgress:
+        """A progress callback that also writes down when the deed of that stage makes its first lasting change."""
+
+        def told(progress: Progress) -> None:
+            if progress.phase == BEGUN:
+                self.note(**{f"begun_{stage}": int(progress.done)})
+            else:
+                on_progress(progress)
+
+        return told
+
+    def has_begun(self, stage: str) -> bool:
+        """Whether the deed of that stage is known to have made its first lasting change."""
+        return f"begun_{stage}" in self.facts
 
     def end(self, state: str, message: str = "", **facts: Any) -> None:
         """Write how it ended; what is written first stays."""
-        if not self._ended:
-            self._ended = True
+        if self.state is None:
+            self.state = state
+            self.facts.update(facts)
             self._ledger.end(self.job, 1, state, message, **facts)
             self._ledger.close_job(self.job)
 
@@ -44,21 +62,53 @@ def recorded(
     try:
         job = ledger.begin(kind, site.name, site.info().url, options)
         ledger.start(job, item)
-        entry = Entry(ledger, job)
-        try:
+        with _ending(site, Entry(ledger, job, item.facts)) as entry:
             yield entry
-        except OutcomeUnknown as error:
-            error.details.setdefault("job", job)
-            entry.end("unknown", error.message)
-            raise
-        except MoodlectlError as error:
-            entry.end("failed", error.message, code=error.code)
-            raise
-        except BaseException as error:
-            notes = getattr(error, "__notes__", [])
-            harmless = any(note.startswith("Nothing had been changed") for note in notes)
-            entry.end("failed" if harmless else "unknown", f"{type(error).__name__}: {'; '.join(notes) or error}")
-            raise
-        entry.end("done")
     finally:
         ledger.close()
+
+
+@contextmanager
+def resumed(site: Site, job: int, path: Path | None = None) -> Iterator[Entry]:
+    """Take up a job whose process is gone, and record how it ended, as ``recorded`` does.
+
+    Raises NotFound, and Refused while somebody else works on it.
+    """
+    ledger = Ledger(path)
+    try:
+        item = ledger.adopt(job)
+        with _ending(site, Entry(ledger, job, item.facts)) as entry:
+            yield entry
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def _ending(site: Site, entry: Entry) -> Iterator[Entry]:
+    try:
+        yield entry
+        entry.end("done")
+    except OutcomeUnknown as error:
+        error.details.setdefault("job", entry.job)
+        error.hint = f"When the site answers again: moodlectl job resume {entry.job}"
+        entry.end("unknown", error.message)
+        raise
+    except MoodlectlError as error:
+        entry.end("failed", error.message, code=error.code)
+        raise
+    except BaseException as error:
+        notes = getattr(error, "__notes__", [])
+        harmless = any(note.startswith("Nothing had been changed") for note in notes)
+        entry.end("failed" if harmless else "unknown", f"{type(error).__name__}: {'; '.join(notes) or error}")
+        raise
+    finally:
+        if entry.state in ("done", "failed"):
+            _forget(site, entry.facts)
+
+
+def _forget(site: Site, facts: Mapping[str, Any]) -> None:
+    """Let the site forget what was written down here; it does so by itself after a week."""
+    for name, number in facts.items():
+        if name.startswith("deed_"):
+            with suppress(MoodlectlError):
+                site.forget_deed(str(number))

@@ -54,6 +54,7 @@ class Wanted:
     users_conflict: Literal["stop", "without-users"] = "stop"
     allow: Sequence[str] = ()
     as_user: str | None = None
+    drop_backups: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,11 @@ class Done:
 def check_words(wanted: Wanted) -> None:
     """Refuse words that cannot go together, before anything is opened. Raises UsageError."""
     if wanted.mode != "replace":
-        for name, asked in (("--keep-enrolments", wanted.keep_enrolments), ("--keep-groups", wanted.keep_groups)):
+        for name, asked in (
+            ("--keep-enrolments", wanted.keep_enrolments),
+            ("--keep-groups", wanted.keep_groups),
+            ("--drop-backups", wanted.drop_backups),
+        ):
             if asked:
                 raise UsageError(f"{name} only means something with --replace: nothing else deletes them.")
     if wanted.mode == "new" and wanted.overwrite_config:
@@ -138,6 +143,7 @@ def request_for(
         users_conflict=wanted.users_conflict,
         allow=frozenset(wanted.allow),
         as_user=wanted.as_user,
+        drop_backups=wanted.drop_backups,
     )
     return request, target
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moodlectl.actions import files
+from moodlectl.actions import deeds, files
+from moodlectl.actions.recording import Entry
 from moodlectl.actions.verify import differences
-from moodlectl.errors import Failed, MoodlectlError, Refused
+from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown, Refused
 from moodlectl.ledger import Job, default_path
 from moodlectl.site.port import (
     BackupRequest,
@@ -27,6 +27,8 @@ from moodlectl.site.port import (
 
 ESSENTIAL = ("users", "activities", "files", "role_assignments", "groups", "questionbank", "blocks")
 _OUT = ("anonymize", "imscc11")
+
+STAGE = "safety"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def folder() -> Path:
     return default_path().parent / "safety"
 
 
-def take(site: Site, course: Course, job: int, on_progress: OnProgress = no_progress) -> SafetyBackup:
+def take(site: Site, course: Course, entry: Entry, on_progress: OnProgress = no_progress) -> SafetyBackup:
     """Back the whole course up, bring it here, check every byte, and leave no copy on the site.
 
     Writes to the site only what it removes again. Raises Refused (``no_safety``) where the site would not let all
@@ -81,8 +83,12 @@ def take(site: Site, course: Course, job: int, on_progress: OnProgress = no_prog
     place = folder()
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     counts = site.counts(course.id)
-    made = site.backup(BackupRequest(course.id, settings), on_progress)
-    path = place / files.safe_name(f"job-{job}-{made.file.filename}")
+    try:
+        made = deeds.made(site, BackupRequest(course.id, settings), entry, STAGE, on_progress)
+    except OutcomeUnknown as lost:
+        lost.message += ". That was the safety backup: nothing was restored"
+        raise
+    path = place / files.safe_name(f"job-{entry.job}-{made.file.filename}")
     try:
         got = site.download(made.file, path, on_progress)
         path.chmod(0o600)
@@ -168,41 +174,54 @@ def undo_of(site: Site, job: int, facts: Mapping[str, Any]) -> Undo:
     if files.sha1_of(path) != facts["safety_sha1"]:
         raise Refused(f"The safety backup of job {job} was changed since: {path}.", code="no_safety")
     target = facts["target"]
+    course = site.course(CourseRef("id", str(target["id"])))
     request = RestoreRequest(
         source=RestoreSource(path=path),
         mode="replace",
         course_id=int(target["id"]),
         fullname=target["fullname"],
         shortname=target["shortname"],
-        idnumber=target["idnumber"] or None,
+        # Not everybody who may restore may change this one: only where it is another now.
+        idnumber=target["idnumber"] if target["idnumber"] != course.idnumber else None,
         visible=bool(target["visible"]),
         enrolments="with-users",
         overwrite_config=True,
         settings=_restorable(path),
     )
-    course = site.course(CourseRef("id", str(target["id"])))
     return Undo(job, course, path, request, facts["target_counts"])
 
 
 def _restorable(path: Path) -> dict[str, bool]:
-    """The settings the safety backup was made with, switched on again where a restore has them, too."""
+    """The settings the safety backup was made with, whatever the site's defaults for a restore are."""
     from moodlectl import mbz
 
     manifest = mbz.inspect(path)
-    off_by_default = ("logs", "grade_histories")
-    return {name: True for name in off_by_default if manifest.settings.get(name) is True}
+    return {name: True for name in _RESTORED if manifest.settings.get(name) is True}
 
 
-def run_undo(site: Site, undo: Undo, on_progress: OnProgress = no_progress) -> tuple[Restored, tuple[str, ...]]:
+# Root settings that backups and restores share (restore_root_task, 3.9 to 5.1).
+_RESTORED = (
+    *("users", "role_assignments", "activities", "blocks", "filters", "comments", "badges", "calendarevents"),
+    *("userscompletion", "logs", "grade_histories", "groups", "competencies", "customfield", "contentbankcontent"),
+    *("xapistate", "legacyfiles", "permissions"),
+)
+
+
+def run_undo(
+    site: Site, undo: Undo, entry: Entry, on_progress: OnProgress = no_progress
+) -> tuple[Restored, tuple[str, ...]]:
     """Put it back, and compare the course with what it held before. Writes to the site.
 
     Returns the restore and each difference, one sentence each.
     """
-    restored = site.restore(undo.request, on_progress)
-    held = dict(undo.counts)
-    before = Counts(**{**held, "activities": dict(held.get("activities") or {})})
-    as_it_was = Restored(**{**restored.__dict__, "expected": before})
-    return restored, differences(as_it_was)
+    restored = deeds.restored(site, undo.request, entry, "undo", on_progress)
+    return restored, differences_after_undo(restored, undo.counts)
+
+
+def differences_after_undo(restored: Restored, counts: Mapping[str, Any]) -> tuple[str, ...]:
+    """How the course differs from what it held before, one sentence each."""
+    before = Counts(**{**counts, "activities": dict(counts.get("activities") or {})})
+    return differences(replace(restored, expected=before))
 
 
 def says_put_back(job: int) -> str:
@@ -210,8 +229,8 @@ def says_put_back(job: int) -> str:
     return f"moodlectl restore --undo {job}"
 
 
-def explain(error: MoodlectlError, job: int, safety: SafetyBackup | None) -> None:
+def explain(error: MoodlectlError, job: int, facts: Mapping[str, Any]) -> None:
     """Tell, with an error, where the safety backup is and how to put it back."""
-    if safety is not None:
-        error.details.setdefault("safety_backup", os.fspath(safety.path))
+    if facts.get("safety"):
+        error.details.setdefault("safety_backup", facts["safety"])
         error.details.setdefault("put_back", says_put_back(job))

@@ -109,6 +109,9 @@ def restore(
     auto_undo: Annotated[
         bool, typer.Option("--auto-undo", help="Should the restore fail, put the safety backup back at once.")
     ] = False,
+    drop_backups: Annotated[
+        bool, typer.Option("--drop-backups", help="With --replace: let the backups stored in the course go, too.")
+    ] = False,
     undo: Annotated[
         int | None, typer.Option("--undo", metavar="JOB", help="Put back what that job replaced or merged into.")
     ] = None,
@@ -150,6 +153,7 @@ def restore(
         users_conflict=on_user_conflict.value,
         allow=allow,
         as_user=as_user,
+        drop_backups=drop_backups,
     )
     action.check_words(wanted)
     with ExitStack() as stack:
@@ -169,7 +173,7 @@ def restore(
             _print_plan(state, plan, backup, broken)
             return
         if course is not None and mode == "replace":
-            _confirm_replace(state, site, course, safe=not no_safety_backup)
+            _confirm_replace(state, site, course, safe=not no_safety_backup, drop=drop_backups)
         protection = protected.Protection(not no_safety_backup, auto_undo, verify=not no_verify)
         with output.progress(state) as on_progress:
             done = protected.run(site, request, course, _asked(wanted, from_site), protection, on_progress)
@@ -187,7 +191,7 @@ def _asked(wanted: action.Wanted, from_site: str | None) -> dict[str, Any]:
 def _undo(state: State, job: int, *, given: list[str | None], dry_run: bool) -> None:
     """``restore --undo JOB``: show what would be lost and what comes back, ask, put it back, compare."""
     from moodlectl import ledger
-    from moodlectl.actions import protected, safety
+    from moodlectl.actions import protected, resuming, safety
     from moodlectl.errors import Failed, UsageError
 
     if any(word is not None for word in given):
@@ -207,6 +211,8 @@ def _undo(state: State, job: int, *, given: list[str | None], dry_run: bool) -> 
         output.confirm(state, f"Put {plan.course.shortname} back?", refusal="Nothing was changed")
         with output.progress(state) as on_progress:
             restored, differences, number = protected.undo(site, found, plan, on_progress)
+            if not differences:
+                resuming.note_undone(found.id, number)
     if state.output is Output.table:
         sys.stdout.write(f"{output.plain(restored.course.url)}\n")
         output.remark(state, f"put back {restored.course.shortname} (job {number}): {restored.seconds:.1f} s")
@@ -227,16 +233,17 @@ def _numbers(held: dict[str, Any]) -> str:
     return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in held.items() if name != "file_bytes")
 
 
-def _confirm_replace(state: State, site: Site, course: Course, *, safe: bool) -> None:
+def _confirm_replace(state: State, site: Site, course: Course, *, safe: bool, drop: bool) -> None:
     """Show what would be deleted, and ask. Raises Refused."""
     held = counts_record(site.counts(course.id))
     kept = len(site.backups(course.id, ["course", "automated"]).files)
     activities = sum(held.pop("activities", {}).values())
+    stored = f"Its {kept} stored backups stay. " if kept and not drop else ""
     output.remark(
         state,
         f"--replace deletes all that {course.fullname} ({course.shortname}, id:{course.id}) holds: "
-        f"{activities} activities, {_numbers(held)}, and {kept} stored backups. "
-        + ("All but those is brought here first." if safe else "Moodle keeps no copy, and neither do we."),
+        f"{activities} activities, {_numbers(held)}{f', and {kept} stored backups' if kept and drop else ''}. {stored}"
+        + ("What the course holds is brought here first." if safe else "Moodle keeps no copy, and neither do we."),
     )
     output.confirm(state, f"Replace {course.fullname} ({course.shortname})?", refusal="Nothing was changed")
 
@@ -339,6 +346,7 @@ def _print_done(state: State, ended: protected.Protected, backup: str) -> None:
         "before": counts_record(restored.before),
         "after": counts_record(restored.after),
         "activities": {str(old): new for old, new in restored.activities.items()},
+        "backups_kept": restored.backups_kept,
         "warnings": list(restored.warnings),
         "seconds": round(restored.seconds, 3),
     }

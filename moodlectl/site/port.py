@@ -16,6 +16,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
+from moodlectl.errors import MoodlectlError
+
 Area = Literal["course", "private", "automated"]
 AREAS: tuple[Area, ...] = ("course", "private", "automated")
 Mode = Literal["new", "merge", "replace"]
@@ -30,7 +32,8 @@ class Progress:
     """One step forward of something long: ``done`` of ``total`` units, ``total`` None where unknown.
 
     ``phase`` is one of the few words a person sees: ``backup``, ``download``, ``upload``, ``unpack``, ``check``,
-    ``restore``, ``verify``, ``scan``. ``unit`` is ``bytes`` or ``steps``.
+    ``restore``, ``verify``, ``scan``. ``unit`` is ``bytes`` or ``steps``. Once a deed, before its first lasting change,
+    the phase is ``BEGUN`` and ``done`` the id of the course it changes, 0 where that is still to be made.
     """
 
     phase: str
@@ -39,6 +42,8 @@ class Progress:
     unit: Literal["bytes", "steps"] = "steps"
     message: str = ""
 
+
+BEGUN = "begun"
 
 OnProgress = Callable[[Progress], None]
 
@@ -257,12 +262,16 @@ class ItemChoice:
 
 @dataclass(frozen=True)
 class BackupRequest:
-    """One backup to make. ``settings`` are root settings by Moodle's name with the wanted value."""
+    """One backup to make. ``settings`` are root settings by Moodle's name with the wanted value.
+
+    ``deed``, 32 hexadecimal digits, is what to ask for afterwards where no answer came (``Site.deed``).
+    """
 
     course_id: int
     settings: Mapping[str, bool] = field(default_factory=dict)
     items: ItemChoice = field(default_factory=ItemChoice)
     as_user: str | None = None
+    deed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -300,7 +309,8 @@ class RestoreRequest:
 
     ``settings`` are root and course settings by Moodle's name. Texts left None stay what Moodle makes of them.
     ``users_conflict`` ``without-users`` restores without people where they conflict, instead of refusing.
-    ``allow`` names the dangers a person has accepted; each of ``DANGERS`` is refused otherwise.
+    ``allow`` names the dangers a person has accepted; each of ``DANGERS`` is refused otherwise. The backups stored in a
+    course that is replaced stay, unless ``drop_backups``. ``deed`` is as in ``BackupRequest``.
     """
 
     source: RestoreSource
@@ -321,6 +331,8 @@ class RestoreRequest:
     users_conflict: Literal["stop", "without-users"] = "stop"
     allow: frozenset[str] = frozenset()
     as_user: str | None = None
+    drop_backups: bool = False
+    deed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -368,7 +380,8 @@ class Restored:
     """What a restore ended with.
 
     ``expected`` is what the chosen part of the backup holds, ``before`` and ``after`` what the target held; in a new
-    course ``before`` is empty. ``activities`` maps course module ids of the backup to the new ones.
+    course ``before`` is empty. ``activities`` maps course module ids of the backup to the new ones. ``backups_kept`` is
+    how many backups stored in a replaced course were carried over; None where there were none or nobody looked.
     """
 
     course: Course
@@ -381,6 +394,35 @@ class Restored:
     activities: Mapping[int, int]
     warnings: tuple[str, ...]
     seconds: float
+    backups_kept: int | None = None
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What a site knows of a backup or restore that was begun under a number of ours.
+
+    ``found`` is whether it has heard of it at all; ``running`` whether its process lives. ``phase`` is ``prepared``,
+    ``begun``, ``deleting``, ``executing``, ``done`` or ``failed``, ``progress`` from 0 to 1. ``changed`` is whether a
+    course that was there before has been changed, ``unsettled`` whether something of it lies about on the host.
+    ``restored``, ``made`` and ``error`` are what its answer would have been.
+    """
+
+    id: str
+    found: bool
+    running: bool = False
+    phase: str = ""
+    progress: float | None = None
+    course_id: int | None = None
+    changed: bool = False
+    unsettled: bool = False
+    restored: Restored | None = None
+    made: BackupMade | None = None
+    error: MoodlectlError | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is known how it ended."""
+        return not self.running and (self.phase in ("done", "failed") or not self.found)
 
 
 @dataclass(frozen=True)
@@ -574,6 +616,15 @@ class Site(Protocol):
 
     def restore(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> Restored:
         """Do it. On failure the world is as it was: a new course is removed again. Writes to the site."""
+
+    def deed(self, number: str) -> Deed:
+        """What has become of the backup or restore begun under that number. Reads only."""
+
+    def settle_deed(self, number: str) -> Deed:
+        """Clear up after one whose process was killed, and say how it ended. Writes to the site; may be repeated."""
+
+    def forget_deed(self, number: str) -> None:
+        """Let the site forget one that has ended, when that has been written down elsewhere."""
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run the site's automated backups now, for every course that is due. Writes to the site."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from moodlectl.errors import MoodlectlError
 from moodlectl.site import frames, program, trouble
-from moodlectl.site.port import OnProgress, Progress
+from moodlectl.site.port import BEGUN, OnProgress, Progress
 from moodlectl.site.shell import Shell
 
 log = logging.getLogger(__name__)
@@ -198,6 +198,8 @@ class Session:
                     self._note("printed", line)
             case "begun":
                 self.begun = True
+                if on_progress is not None:
+                    on_progress(Progress(BEGUN, float(event.get("course") or 0)))
             case "error":
                 error = trouble.translate(event, _placed(event.get("details")))
                 raise _Reported(error, ending=bool(event.get("ending")))

@@ -68,6 +68,7 @@ def params(request: BackupRequest) -> dict[str, Any]:
         "course_id": request.course_id,
         "settings": {name: bool(value) for name, value in request.settings.items()},
         "items": items(request.items),
+        "deed": request.deed,
     }
 
 

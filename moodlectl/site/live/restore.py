@@ -129,6 +129,8 @@ def restore_params(request: RestoreRequest, source: Record, *, dry_run: bool) ->
         "items": item_params(request.items),
         "users_conflict": request.users_conflict,
         "allow": sorted(request.allow),
+        "drop_backups": request.drop_backups,
+        "deed": None if dry_run else request.deed,
         "dry_run": dry_run,
     }
 
@@ -189,6 +191,7 @@ def read_restored(reply: Record) -> Restored:
         activities={int(old): int(new) for old, new in _pairs(reply["activities"])},
         warnings=_words(reply["warnings"]),
         seconds=float(reply["seconds"]),
+        backups_kept=reply.get("backups_kept"),
     )
 
 

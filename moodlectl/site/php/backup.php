@@ -10,9 +10,11 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
     moodlectl_backup_load();
     $course = moodlectl_require_backup($params['course_id']);
     $started = microtime(true);
+    $deed = moodlectl_deed_open($params, 'backup', $io);
     $settings = isset($params['settings']) ? $params['settings'] : [];
     moodlectl_end_on_signals();
     $temp = moodlectl_backup_temp($course);
+    $deed->note(['directories' => [basename($temp)]]);
     $controller = new backup_controller(backup::TYPE_1COURSE, $course->id, backup::FORMAT_MOODLE,
         backup::INTERACTIVE_YES, backup::MODE_GENERAL, $USER->id);
     $run = moodlectl_backup_run_state($controller, $temp);
@@ -27,7 +29,10 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
         moodlectl_backup_fast_reads($used);
         // The IMSCC converter looks for its sheets below the current directory (backup/cc/includes/constants.php).
         chdir($GLOBALS['CFG']->dirroot . '/backup');
-        $io->begun();
+        $deed->phase('begun', ['course' => (int)$course->id, 'ids' => [$run->backupid],
+            'area' => $run->area, 'filename' => $run->filename]);
+        moodlectl_backup_progress::$deed = $deed;
+        $io->begun(['course' => (int)$course->id]);
         $run->begun = true;
         moodlectl_backup_watch_copies($run);
         $controller->finish_ui();
@@ -41,19 +46,23 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
         $warnings = moodlectl_backup_warnings($results, $run, $course);
     } catch (Throwable $problem) {
         moodlectl_backup_take_back($run);
-        throw moodlectl_backup_failed($problem, $run);
+        $problem = moodlectl_backup_failed($problem, $run);
+        $deed->failed($problem);
+        throw $problem;
     }
     $run->done = true;
-    $controller->destroy();
-    if (empty($GLOBALS['CFG']->keeptempdirectoriesonbackup)) {
-        fulldelete($temp);
-    }
-    return [
+    $result = [
         'file' => moodlectl_stored_record($file, $course),
         'settings' => (object)$used,
         'warnings' => $warnings,
         'seconds' => round(microtime(true) - $started, 3),
     ];
+    $deed->phase('done', ['result' => $result]);
+    $controller->destroy();
+    if (empty($GLOBALS['CFG']->keeptempdirectoriesonbackup)) {
+        fulldelete($temp);
+    }
+    return $result;
 }
 
 /**
@@ -164,6 +173,8 @@ function moodlectl_backup_progress(moodlectl_io $io) {
         class moodlectl_backup_progress extends \core\progress\base {
             public static $io;
             public static $phase = 'backup';
+            /** @var moodlectl_deed|null */
+            public static $deed = null;
 
             protected function get_time() {
                 return (int)(microtime(true) * 5);
@@ -174,6 +185,9 @@ function moodlectl_backup_progress(moodlectl_io $io) {
                     throw new moodlectl_error('failed', 'client_gone', 'Whoever asked for this has gone away.');
                 }
                 $range = $this->get_progress_proportion_range();
+                if (self::$deed) {
+                    self::$deed->step('executing', round(1000 * $range[0]));
+                }
                 self::$io->progress(self::$phase, round(1000 * $range[0]), 1000, 'steps',
                     $this->is_in_progress_section() ? (string)$this->get_current_description() : '');
             }

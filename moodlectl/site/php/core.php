@@ -78,8 +78,8 @@ final class moodlectl_io {
     }
 
     /** Says that the first lasting change is about to be made. A client that is gone is told by an exception. */
-    public function begun() {
-        if ($this->client_gone() || !$this->event(['event' => 'begun'])) {
+    public function begun(array $facts = []) {
+        if ($this->client_gone() || !$this->event(['event' => 'begun'] + $facts)) {
             $this->lost();
         }
     }

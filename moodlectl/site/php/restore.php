@@ -63,16 +63,23 @@ final class moodlectl_restore_job {
     public $cleaned = false;
     /** @var int process that may clean */
     public $pid = 0;
+    /** @var moodlectl_deed its account of itself */
+    public $deed;
+    /** @var array|null where the course's stored backups are meanwhile, see moodlectl_aside_take */
+    public $aside = null;
+    /** @var int|null how many of them were put back */
+    public $putback = null;
 
     public function __construct(array $params, moodlectl_io $io) {
         $this->params = $params + ['texts' => [], 'settings' => [], 'items' => [], 'allow' => [], 'enrolments' => null,
             'keep_enrolments' => false, 'keep_groups' => false, 'overwrite_config' => false,
-            'users_conflict' => 'stop', 'dry_run' => false];
+            'users_conflict' => 'stop', 'dry_run' => false, 'drop_backups' => false];
         $this->io = $io;
         $this->mode = $this->params['mode'];
         $this->dryrun = (bool)$this->params['dry_run'];
         $this->userid = (int)$io->acting->id;
         $this->pid = getmypid();
+        $this->deed = new moodlectl_deed();
     }
 
     public function text($name) {
@@ -93,7 +100,8 @@ final class moodlectl_restore_job {
  * params: mode new|merge|replace; category_id (new) or course_id; source {kind: upload, size, sha1, name} or
  * {kind: stored, locator}; texts {fullname, shortname, idnumber, startdate YYYY-MM-DD, visible}; settings {name: value};
  * enrolments manual|with-users|always; keep_enrolments, keep_groups, overwrite_config; items (port.ItemChoice);
- * users_conflict stop|without-users; allow [danger].
+ * users_conflict stop|without-users; allow [danger]; drop_backups: let go of the backups stored in a course that is
+ * replaced; deed: the number under which it keeps an account of itself (see deeds.php).
  */
 function moodlectl_call_restore(array $params, moodlectl_io $io) {
     $job = new moodlectl_restore_job($params, $io);
@@ -101,6 +109,7 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
     register_shutdown_function('moodlectl_restore_after_death', $job);
     try {
         moodlectl_restore_includes();
+        $job->deed = moodlectl_deed_open($params, 'restore', $io);
         moodlectl_restore_find_target($job);
         moodlectl_restore_check_texts($job);
         moodlectl_restore_receive($job);
@@ -116,7 +125,12 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         $job->checkpoint();
         $result = $job->dryrun ? moodlectl_restore_plan($job) : moodlectl_restore_do($job);
         $result['seconds'] = round(microtime(true) - $started, 3);
+        $job->deed->phase('done', ['result' => $result]);
         return $result;
+    } catch (Throwable $e) {
+        moodlectl_restore_clean($job);
+        $job->deed->failed($e);
+        throw $e;
     } finally {
         moodlectl_restore_clean($job);
     }
@@ -336,6 +350,9 @@ function moodlectl_restore_clean(moodlectl_restore_job $job) {
     });
     moodlectl_restore_quietly($job, 'controller', function() use ($job) {
         moodlectl_restore_close($job);
+    });
+    moodlectl_restore_quietly($job, 'stored backups', function() use ($job) {
+        moodlectl_restore_put_back($job);
     });
     moodlectl_restore_quietly($job, 'course', function() use ($job) {
         moodlectl_restore_remove_course($job);

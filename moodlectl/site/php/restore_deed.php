@@ -20,6 +20,9 @@ function moodlectl_restore_classes() {
         protected function update_progress() {
             list($done) = $this->get_progress_proportion_range();
             $phase = $this->job->state === 'executing' ? 'restore' : 'check';
+            if ($phase === 'restore') {
+                $this->job->deed->step('executing', round($done * 1000));
+            }
             // Moodle names its steps for itself, not for people.
             $this->job->io->progress($phase, round($done * 1000), 1000, 'steps', '');
             if ($this->job->mode === 'new' && microtime(true) - $this->asked > 0.5) {
@@ -58,6 +61,7 @@ function moodlectl_restore_controller(moodlectl_restore_job $job, $courseid, $us
     $job->controller = new restore_controller($job->tempdir, $courseid, backup::INTERACTIVE_YES, backup::MODE_GENERAL,
         $userid, $targets[$job->mode], new moodlectl_restore_progress($job));
     $job->restoreids[] = $job->controller->get_restoreid();
+    $job->deed->note(['ids' => $job->restoreids]);
     return $job->controller;
 }
 
@@ -159,6 +163,7 @@ function moodlectl_restore_remove_stray_banks(moodlectl_restore_job $job) {
 function moodlectl_restore_precheck(moodlectl_restore_job $job) {
     global $DB;
     $job->cmsbefore = $DB->get_fieldset_select('course_modules', 'id', 'course = ?', [$job->course->id]);
+    $job->deed->note(['cms' => $job->mode === 'new' ? null : array_map('intval', $job->cmsbefore)]);
     $controller = $job->controller;
     $job->state = 'prechecked';
     $controller->finish_ui();
@@ -194,7 +199,6 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
     $expected = moodlectl_restore_expected($job);
     try {
         if ($job->mode === 'new') {
-            $job->io->begun();
             moodlectl_restore_make_course($job);
             $before = null;
         } else {
@@ -204,10 +208,11 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         moodlectl_restore_refuse_errors($precheck);
         $job->checkpoint();
         if ($job->mode !== 'new') {
-            $job->io->begun();
-            moodlectl_restore_part_from_strays($job);
+            moodlectl_restore_begin($job);
+            moodlectl_restore_part_strays($job->context->id);
         }
         $job->state = 'executing';
+        $job->deed->phase($job->mode === 'replace' ? 'deleting' : 'executing', ['changed' => $job->mode !== 'new']);
         $job->controller->execute_plan();
         if ($job->controller->get_status() != backup::STATUS_FINISHED_OK) {
             throw new moodlectl_error('failed', 'not_finished', 'Moodle ended the restore without finishing it.');
@@ -215,6 +220,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $activities = moodlectl_restore_mapping($job);
         moodlectl_restore_results($job);
         moodlectl_restore_afterwards($job);
+        moodlectl_restore_put_back($job);
         $job->state = 'done';
         $job->madecourse = 0;
     } catch (Throwable $e) {
@@ -230,8 +236,30 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         'before' => $before,
         'after' => moodlectl_count_course($job->course->id),
         'activities' => (object)$activities,
+        'backups_kept' => $job->putback,
         'warnings' => $job->warnings,
     ];
+}
+
+/** The last moment at which nothing has happened to a course that is there already. */
+function moodlectl_restore_begin(moodlectl_restore_job $job) {
+    if (!$job->deed->phase('begun')) {
+        throw new moodlectl_error('refused', 'no_space', 'What is done cannot be written down; the disk is full.',
+            'Make room there, or point $CFG->backuptempdir at a larger disk.');
+    }
+    if ($job->mode === 'replace' && !$job->params['drop_backups']) {
+        $token = $job->deed->get('id') ?: random_string(32);
+        $job->aside = moodlectl_aside_take($job->course->id, $job->userid, $token, $job->deed);
+    }
+    $job->io->begun(['course' => (int)$job->course->id]);
+}
+
+/** Puts the course's stored backups back where they were. */
+function moodlectl_restore_put_back(moodlectl_restore_job $job) {
+    if ($job->aside !== null) {
+        $job->putback = moodlectl_aside_return($job->aside);
+        $job->aside = null;
+    }
 }
 
 /** When somebody ends PHP: a new course is given up, a course that is being changed is carried on to the end. */
@@ -253,7 +281,10 @@ function moodlectl_restore_make_course(moodlectl_restore_job $job) {
     moodlectl_restore_close($job);
     list($fullname, $shortname) = restore_dbops::calculate_course_names(0, get_string('restoringcourse', 'backup'),
         get_string('restoringcourseshortname', 'backup'));
+    $job->deed->phase('begun', ['shortname' => $shortname, 'category' => (int)$job->category->id]);
+    $job->io->begun();
     $job->madecourse = (int)restore_dbops::create_new_course($fullname, $shortname, $job->category->id);
+    $job->deed->note(['course' => $job->madecourse]);
     $job->course = $DB->get_record('course', ['id' => $job->madecourse], '*', MUST_EXIST);
     $job->context = context_course::instance($job->madecourse);
     $controller = moodlectl_restore_controller($job, $job->madecourse, $job->userid);
@@ -272,12 +303,12 @@ function moodlectl_restore_refuse_errors(array $precheck) {
  * restore of the same backup takes them for its own and dies of it, after a replace has emptied the course
  * (restore_move_module_questions_categories). A new stamp keeps the two apart and changes nothing else.
  */
-function moodlectl_restore_part_from_strays(moodlectl_restore_job $job) {
+function moodlectl_restore_part_strays($contextid) {
     global $DB;
     if (!class_exists('core_question\\local\\bank\\question_bank_helper')) {
         return;
     }
-    $strays = $DB->get_records('question_categories', ['contextid' => $job->context->id], '', 'id, stamp');
+    $strays = $DB->get_records('question_categories', ['contextid' => $contextid], '', 'id, stamp');
     foreach ($strays as $stray) {
         $DB->set_field('question_categories', 'stamp', make_unique_id_code(), ['id' => $stray->id]);
     }
@@ -353,9 +384,12 @@ function moodlectl_restore_failed(moodlectl_restore_job $job, $e) {
     moodlectl_restore_quietly($job, 'controller', function() use ($job) {
         moodlectl_restore_close($job);
     });
+    moodlectl_restore_quietly($job, 'stored backups', function() use ($job) {
+        moodlectl_restore_put_back($job);
+    });
     if ($executing && $job->mode !== 'new') {
         moodlectl_restore_quietly($job, 'questions', function() use ($job) {
-            moodlectl_restore_part_from_strays($job);
+            moodlectl_restore_part_strays($job->context->id);
         });
     }
     $code = $known ? $e->errcode : (!empty($e->errorcode) ? $e->errorcode : get_class($e));
@@ -436,4 +470,5 @@ function moodlectl_restore_remove_course(moodlectl_restore_job $job) {
         throw new moodlectl_error('failed', 'course_left', 'Moodle did not delete it.');
     }
     $job->madecourse = 0;
+    $job->deed->note(['course_removed' => true]);
 }

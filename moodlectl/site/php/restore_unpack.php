@@ -10,6 +10,8 @@ function moodlectl_restore_directories(moodlectl_restore_job $job) {
     $job->base = rtrim($root, '/') . '/' . $job->tempdir;
     $job->archivedir = $job->base . '-archive';
     $job->archive = $job->archivedir . '/backup.mbz';
+    $job->deed->note(['mode' => $job->mode, 'course' => $job->course ? (int)$job->course->id : null,
+        'directories' => [basename($job->base), basename($job->archivedir)]]);
     foreach ([$job->base, $job->archivedir] as $directory) {
         if (!@mkdir($directory, 0700)) {
             throw new moodlectl_error('failed', 'no_tempdir', "The directory $directory cannot be made.",

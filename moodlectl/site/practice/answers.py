@@ -25,6 +25,7 @@ from moodlectl.site.port import (
     Counts,
     Course,
     CourseRef,
+    Deed,
     Inside,
     OnIdentity,
     OnProgress,
@@ -410,7 +411,7 @@ class PracticeSite:
 
     def restore(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> Restored:
         """Do it, wholly or not at all. Writes to the site."""
-        from moodlectl.site.practice import restorer
+        from moodlectl.site.practice import deeds, restorer
 
         started = time.monotonic()
         acting, target = self._target(request)
@@ -426,23 +427,18 @@ class PracticeSite:
                 on_progress(Progress("restore", 1, 2))
                 course = self._course(self._course_rows("c.id = ?", course_id)[0])
                 after = count(self.store.load(course_id))
+                seconds = round(time.monotonic() - started, 3)
+                people, warnings = prepared.matches.outcome, tuple(prepared.warnings)
+                restored = Restored(
+                    course, request.mode, precheck, people, expected, before, after, mapping, warnings, seconds
+                )
+                deeds.keep(self.store, request.deed, restored)
         except BaseException:
             with self.store.transaction():
                 self.store.sweep()  # the files that came with it
             raise
         on_progress(Progress("restore", 2, 2))
-        return Restored(
-            course=course,
-            mode=request.mode,
-            precheck=precheck,
-            users=prepared.matches.outcome,
-            expected=expected,
-            before=before,
-            after=after,
-            activities=mapping,
-            warnings=tuple(prepared.warnings),
-            seconds=round(time.monotonic() - started, 3),
-        )
+        return restored
 
     def _target(self, request: RestoreRequest) -> tuple[Actor, Course | None]:
         """The acting user and the course restored into; checks rights and names as Moodle's pages do."""
@@ -479,6 +475,22 @@ class PracticeSite:
         return read_backup(path, self.store, on_progress, keep_files=keep_files)
 
     # --- automated ------------------------------------------------------------------------------------------
+
+    def deed(self, number: str) -> Deed:
+        """Whether the backup or restore begun under that number was done; if not, nothing has happened. Reads only."""
+        from moodlectl.site.practice import deeds
+
+        return deeds.look(self.store, number)
+
+    def settle_deed(self, number: str) -> Deed:
+        """Nothing is ever left lying about: each is done wholly or not at all."""
+        return self.deed(number)
+
+    def forget_deed(self, number: str) -> None:
+        """Let go of what is known of it. Writes to the site."""
+        from moodlectl.site.practice import deeds
+
+        deeds.forget(self.store, number)
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Back up every visible course now, keeping the newest two of each. Writes to the site."""

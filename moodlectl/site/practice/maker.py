@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moodlectl.site.port import Area, BackupFile, BackupMade, BackupRequest, OnProgress, Progress
+from moodlectl.site.practice import deeds
 from moodlectl.site.practice.cut import anonymised, cut
 from moodlectl.site.practice.package import Package
 from moodlectl.site.practice.people import Actor, identifier_hash
@@ -92,8 +93,11 @@ def make(
             owner = actor.user.id if area == "private" else 0
             facts = (contenthash, size, when, int(taken["users"]))
             file = _record(store, (request.course_id, shortname, area, owner), wanted, facts)
-    used = {name: bool(sheet.value(name)) for name, *_ in BACKUP_ROOT}
-    return BackupMade(file, used, tuple(warnings), (datetime.now(UTC) - started).total_seconds())
+            used = {name: bool(sheet.value(name)) for name, *_ in BACKUP_ROOT}
+            seconds = (datetime.now(UTC) - started).total_seconds()
+            made = BackupMade(file, used, tuple(warnings), seconds)
+            deeds.keep(store, request.deed, made)
+    return made
 
 
 def _record(

@@ -165,6 +165,8 @@ def carry_out(store: Store, prepared: Prepared, actor: Actor, now: int) -> tuple
         category = store.rows("SELECT category FROM courses WHERE id = ?", target.course_id)[0][0]
         if request.mode == "replace":
             _empty(store, target, prepared.sheet)
+            if request.drop_backups:
+                store.run("DELETE FROM backups WHERE course = ? AND area <> 'private'", target.course_id)
     numbers = Numbers(store, actor.user.id)
     for old, new in prepared.matches.same.items():
         numbers.put("user", old, new)
@@ -332,13 +334,12 @@ def _asked(request: RestoreRequest, sheet: Sheet) -> dict[str, str | int | bool 
 
 
 def _empty(store: Store, target: Package, sheet: Sheet) -> None:
-    """What a deleting restore does first: everything goes, stored backups too (``remove_course_contents``)."""
+    """What a deleting restore does first: everything goes (``remove_course_contents``) but the stored backups."""
     empty(
         target,
         keep_enrolments=bool(sheet.value("keep_roles_and_enrolments")),
         keep_groups=bool(sheet.value("keep_groups_and_groupings")),
     )
-    store.run("DELETE FROM backups WHERE course = ? AND area <> 'private'", target.course_id)
     store.run("DELETE FROM automated WHERE course = ?", target.course_id)
 
 

@@ -1,0 +1,207 @@
+"""Take up a job of which nobody knows how it ended: ask the site, wait, clear up, compare, write it down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moodlectl import ledger
+from moodlectl.actions import deeds, protected, safety
+from moodlectl.actions import restore as restoring
+from moodlectl.actions.recording import Entry, resumed
+from moodlectl.actions.verify import differences
+from moodlectl.errors import Failed, OutcomeUnknown, Refused, Unreachable
+from moodlectl.ledger import Job
+from moodlectl.site.port import Deed, OnProgress, Restored, Site, no_progress
+
+KINDS = ("restore", "undo", "backup")
+"""The kinds of job whose deeds the site keeps an account of."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of a job: its state now, in a sentence, and whether there is something to put back."""
+
+    job: int
+    state: str
+    message: str
+    undo: bool = False
+    restored: Restored | None = None
+    file: str | None = None
+
+
+def resume(site: Site, job: Job, on_progress: OnProgress = no_progress) -> Found:
+    """Find out how a job ended, and leave nothing half done. Writes to the site and the ledger.
+
+    A restore that still works is waited for. One that was killed: a new course is removed again, a replaced one is
+    left to ``restore --undo`` (``undo`` of the result), unless the job itself said to put it back. Raises
+    OutcomeUnknown while the site cannot be asked, Refused where the job is at work, or on another site.
+    """
+    if job.site != site.name or job.url != site.info().url:
+        raise Refused(
+            f"Job {job.id} was on the site '{job.site}' ({job.url}), not on '{site.name}'.",
+            f"Add --site {job.site}.",
+            code="other_site",
+        )
+    if job.state != "unknown":
+        return _known(job)
+    with resumed(site, job.id) as entry:
+        return _find_out(site, job, entry, on_progress)
+
+
+def _known(job: Job) -> Found:
+    if job.running:
+        raise Refused(
+            f"Job {job.id} is still at work.", f"See: moodlectl job show {job.id}", code="job_running"
+        )
+    item = job.items[0] if job.items else None
+    facts = item.facts if item is not None else {}
+    open_ = bool(facts.get("course_changed") and facts.get("safety") and not facts.get("undone"))
+    return Found(job.id, job.state, (item.message if item is not None else "") or "", undo=open_)
+
+
+def _find_out(site: Site, job: Job, entry: Entry, on_progress: OnProgress) -> Found:
+    stage = entry.facts.get("stage")
+    if stage is None:
+        if job.kind not in KINDS:
+            raise OutcomeUnknown(
+                f"What became of job {job.id} ({job.kind}) cannot be found out: the site keeps no account of that.",
+                "Look at the site.",
+                code="no_account",
+            )
+        entry.end("failed", "ended before anything was begun on the site")
+        return Found(job.id, "failed", "It ended before anything was begun on the site.")
+    try:
+        deed = deeds.ended(
+            site,
+            deeds.number_of(entry.facts, stage) or "",
+            begun=entry.has_begun(stage),
+            on_progress=on_progress,
+            patience=_PATIENCE,
+        )
+    except Unreachable as silence:
+        raise OutcomeUnknown(
+            f"What became of job {job.id} is not known yet: {silence.message}",
+            code=silence.code,
+            details=silence.details,
+        ) from silence
+    after = {"safety": _after_safety, "restore": _after_restore, "undo": _after_undo, "backup": _after_backup}
+    return after[stage](site, entry, deed, on_progress)
+
+
+_PATIENCE = 10.0
+
+
+def _nothing(entry: Entry, why: str) -> Found:
+    entry.end("failed", why)
+    return Found(entry.job, "failed", why)
+
+
+def _after_safety(site: Site, entry: Entry, deed: Deed, _: OnProgress) -> Found:
+    """It ended while the safety backup was made or brought down: the course is as it was."""
+    if entry.facts.get("safety"):
+        return _nothing(entry, "ended before the restore was begun; nothing was changed")
+    if deed.made is not None:
+        _delete_if_there(site, deed)
+    for part in safety.folder().glob(f"job-{entry.job}-*"):
+        part.unlink()
+    return _nothing(entry, "ended while the safety backup was made; nothing was changed")
+
+
+def _delete_if_there(site: Site, deed: Deed) -> None:
+    assert deed.made is not None
+    file = deed.made.file
+    listed = site.backups(file.course_id, [file.area]).files
+    for one in listed:
+        if one.filename == file.filename and one.sha1 == file.sha1:
+            site.delete_backup(one)
+
+
+def _after_restore(site: Site, entry: Entry, deed: Deed, on_progress: OnProgress) -> Found:
+    if deed.restored is not None:
+        verify = entry.facts.get("verify", True)
+        done = restoring.Done(deed.restored, differences(deed.restored) if verify else None)
+        protected.record(entry, done)
+        name = deed.restored.course.shortname
+        if done.differences:
+            raise Failed(
+                f"The restore into {name} ended, but the course is not what the backup holds.",
+                "Look at the differences before anybody works in the course.",
+                code="not_verified",
+                details={"differences": list(done.differences)},
+            )
+        return Found(entry.job, "done", f"The site finished the restore into {name}.", restored=deed.restored)
+    error = deed.error
+    if error is None:
+        return _nothing(entry, "The site never began with the restore; nothing was changed.")
+    if not deed.changed or not isinstance(error, Failed):
+        return _nothing(entry, error.message)
+    error.details["course_changed"] = True
+    told = protected.failed(site, entry, error, on_progress)
+    if isinstance(told, OutcomeUnknown):
+        raise told
+    entry.end("failed", told.message)
+    undo = bool(entry.facts.get("safety")) and not entry.facts.get("undone")
+    return Found(entry.job, "failed", told.message, undo=undo)
+
+
+def _after_undo(site: Site, entry: Entry, deed: Deed, on_progress: OnProgress) -> Found:
+    """It ended while a safety backup was put back, for ``--undo`` or ``--auto-undo``."""
+    origin, facts = _origin(entry)
+    if deed.restored is not None:
+        missing = safety.differences_after_undo(deed.restored, facts["target_counts"])
+        if not missing and entry.facts.get("undoes"):
+            entry.end("done")
+            return Found(entry.job, "done", f"What job {origin} had changed was put back.", restored=deed.restored)
+        if not missing:
+            entry.note(undone=True)
+            return _nothing(entry, "The restore failed; what the course held before was put back, and is as it was.")
+        return _nothing(entry, f"put back, but not all of it: {'; '.join(missing)}")
+    message = deed.error.message if deed.error is not None else "The site never began to put it back."
+    entry.end("failed", message)
+    return Found(entry.job, "failed", message, undo=True)
+
+
+def _origin(entry: Entry) -> tuple[int, Mapping[str, Any]]:
+    """The job whose safety backup is put back, and its facts."""
+    number = int(entry.facts.get("undoes") or entry.job)
+    return number, entry.facts if number == entry.job else ledger.job(number).items[0].facts
+
+
+def _after_backup(site: Site, entry: Entry, deed: Deed, _: OnProgress) -> Found:
+    if deed.made is None:
+        why = deed.error.message if deed.error is not None else "The site never began with the backup; there is none."
+        return _nothing(entry, why)
+    file = deed.made.file
+    word = f"{file.course_shortname}@{file.area}/{file.filename}"
+    entry.end("done", file=word, sha1=file.sha1, size=file.size)
+    return Found(entry.job, "done", f"The backup was made and lies on the site: {word}", file=word)
+
+
+def undo_number(job: Job) -> int:
+    """The job whose safety backup puts back what this one left: its own, or the one an undo was for."""
+    return int(job.items[0].facts.get("undoes") or job.id) if job.items else job.id
+
+
+def put_back(
+    site: Site, found: Found, on_progress: OnProgress = no_progress
+) -> tuple[Restored, tuple[str, ...], int]:
+    """Put back what an unfinished restore has left of a course. As ``protected.undo``, and notes it at the job."""
+    job = ledger.job(undo_number(ledger.job(found.job)))
+    plan = safety.plan_undo(site, job)
+    restored, missing, number = protected.undo(site, job, plan, on_progress)
+    if not missing:
+        note_undone(job.id, number)
+    return restored, missing, number
+
+
+def note_undone(job: int, by: int, path: Path | None = None) -> None:
+    """Write down at a job that what it changed has been put back."""
+    book = ledger.Ledger(path)
+    try:
+        book.note(job, 1, undone=True, undone_by=by)
+    finally:
+        book.close()
+
