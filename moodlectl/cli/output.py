@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -253,6 +254,8 @@ def _bars(state: State) -> Iterator[OnProgress]:
         tasks: dict[str, Any] = {}
 
         def step(progress: Progress) -> None:
+            if progress.phase == "begun":  # for the ledger: no part of the work that could be measured
+                return
             if progress.phase not in tasks:
                 tasks[progress.phase] = bars.add_task(progress.phase, total=progress.total, amount="")
             bars.update(
@@ -265,6 +268,8 @@ def _bars(state: State) -> Iterator[OnProgress]:
 def _amount(progress: Progress) -> str:
     if progress.unit == "bytes":
         return size(progress.done) if progress.total is None else f"{size(progress.done)} of {size(progress.total)}"
+    if re.fullmatch(r"[a-z]+(_[a-z]+)+", progress.message):
+        return ""  # one of Moodle's steps by its name in the program
     return plain(progress.message)[:40]
 
 
@@ -277,6 +282,8 @@ class _Lines:
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
+        if progress.phase == "begun":
+            return
         if progress.phase != self._phase:
             self._phase, self._next = progress.phase, now + 5
         if now < self._next:
