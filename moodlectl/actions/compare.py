@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ class Difference:
     """One difference: the kind of thing, the thing in words, a whole sentence, and whether Moodle itself makes it.
 
     ``known`` ones are what core's backup and restore do not carry, or a setting left out; ``reason`` says why.
+    ``where`` is the activity it belongs to, if it does; ``key`` are the words it is found by.
     """
 
     kind: str
@@ -38,6 +39,8 @@ class Difference:
     text: str
     known: bool
     reason: str | None = None
+    where: str = ""
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,15 @@ def _difference(pair: Pair, judge: Judge, a: str, b: str) -> Difference:
         changes = [_change(name, *values) for name, values in sorted(pair.changed().items())]
         text = f"{named}: {'; '.join(changes)}"
     reason = judge.known(pair)
-    return Difference(pair.kind, named, text, reason is not None, reason)
+    return Difference(pair.kind, named, text, reason is not None, reason, _where(pair), pair.key)
+
+
+def _where(pair: Pair) -> str:
+    """The activity a thing belongs to; a question belongs to the one whose bank it is in."""
+    if pair.kind == "question":
+        bank = (pair.a or pair.b or {}).get("bank", "course")
+        return "" if bank == "course" else bank
+    return place(pair)
 
 
 def _change(name: str, a: str, b: str) -> str:
@@ -205,7 +216,7 @@ def _with_content(one: Difference, content: Counter[str] | None) -> Difference:
     if one.kind != "activity" or not content:
         return one
     held = ", ".join(f"{number} {name}" for name, number in sorted(content.items()))
-    return Difference(one.kind, one.what, f"{one.text}, with {held}", one.known, one.reason)
+    return replace(one, text=f"{one.text}, with {held}")
 
 
 def _setting(name: str, kinds: Counter[str]) -> Difference:
@@ -248,17 +259,21 @@ def verify_restored(
         found = compare(holdings, "the backup", "the course")
         if not part:
             return found
-        missing = f": only in {found.a}"
-        kept = tuple(one for one in found.differences if missing in one.text and not _of_the_whole(one))
+        enrolled = {who for who, _ in holdings.keys("b", "person")}
+        of_all = _COMES_WITH_ALL if not chosen.without_activities else frozenset({"section"})
+        kept = tuple(
+            one
+            for one in found.differences
+            if one.text.partition(f"{one.what}: ")[2].startswith(f"only in {found.a}")
+            and (one.where or one.kind in of_all or one.kind == "setting")
+            # What is merged keeps the methods of enrolment that are there.
+            and not (one.kind == "person" and one.key[0] in enrolled)
+        )
         return Comparison(found.a, found.b, kept, found.counts)
 
 
-_WHOLE_ONLY = frozenset({"grade_category", "badge", "badge_award", "criterion", "course_completion", "grade_history"})
-
-
-def _of_the_whole(one: Difference) -> bool:
-    """What Moodle restores only together with everything (``restore_gradebook_structure_step``, badges, criteria)."""
-    return one.kind in _WHOLE_ONLY or (one.kind in ("grade_item", "grade") and " in " not in one.text)
+_COMES_WITH_ALL = frozenset({"section", "person", "role", "group", "group_member", "grouping", "grouping_group"})
+"""Of what belongs to no activity: what a restore brings into a course that is there already."""
 
 
 def chosen_of(manifest: Manifest, items: ItemChoice) -> Chosen:

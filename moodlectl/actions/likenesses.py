@@ -197,10 +197,13 @@ class Judge:
     def _history(self, pair: Pair) -> str | None:
         if pair.key[0] == "course":
             return "Moodle skips the history of manual items, categories and totals"
+        sides = [self.holdings.about[side].get("source") for side in ("a", "b")]
         grown = _number((pair.b or {}).get("count")) - _number((pair.a or {}).get("count"))
-        if self.holdings.about["b"].get("source") == "backup":
+        if sides[1] == "backup":
             grown = -grown
-        return "a restore adds to the history" if grown > 0 else None
+        if grown > 0:
+            return "a restore adds to the history"
+        return "backups leave histories out unless told otherwise" if "backup" not in sides else None
 
     def _badge(self, pair: Pair) -> str | None:
         return "a restored badge is inactive" if set(pair.changed()) == {"status"} else None

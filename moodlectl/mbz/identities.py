@@ -412,6 +412,9 @@ class _Reader:
         where = self.index.where(category.get("contextid"))
         if where is None:
             return  # a bank elsewhere on the site, which the course only uses
+        activity = self.index.by_context.get(category.get("contextid"))
+        if activity is not None and activity.cmid in self.chosen.without_activities:
+            return
         facts = {name: value for name, value in notes.items() if name not in ("name", "qtype")}
         facts["bank"] = " ".join(where).strip()
         name = category.get("name")

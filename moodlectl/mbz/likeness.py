@@ -20,7 +20,7 @@ _LINK = re.compile(r"(?:\$@[A-Z][^ \t\n\"'<>]*|https?://[^ \t\n\"'<>]+\.php[^ \t
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
 _MARKS = re.compile(r"[{}\[\],:]+")
-_DIGITS = re.compile(r"[0-9]+")
+_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 # Of an activity's settings: ids, times of saving, and what Moodle makes up itself.
 _OWN = re.compile(
@@ -56,13 +56,13 @@ def plain(value: str) -> str:
 
 def shape(value: str) -> str:
     """A restriction's JSON, whose numbers are ids and dates: its words are compared, in whatever order they stand."""
-    if not value:
-        return ""
+    if not value.startswith("{"):
+        return digest(value)
     try:
         value = json.dumps(json.loads(value), separators=(",", ":"))
     except (ValueError, RecursionError):
         return digest(value)
-    return digest("\n".join(sorted(_MARKS.split(_DIGITS.sub("#", value)))))
+    return digest("\n".join(sorted(_MARKS.split(_NUMBERS.sub("#", value)))))
 
 
 def settings(fields: Mapping[str, str]) -> dict[str, str]:

@@ -87,11 +87,11 @@ function moodlectl_identity_plain($value) {
 /** A restriction's JSON, whose numbers are ids and dates: its words are compared, in whatever order they stand. */
 function moodlectl_identity_shape($value) {
     $value = (string)$value;
-    $tree = $value === '' ? null : json_decode($value);
+    $tree = strpos($value, '{') === 0 ? json_decode($value) : null;
     if ($tree === null) {
         return moodlectl_identity_digest($value);
     }
-    $words = preg_split('/[{}\[\],:]+/', preg_replace('/[0-9]+/', '#', json_encode($tree, JSON_UNESCAPED_SLASHES)));
+    $words = preg_split('/[{}\[\],:]+/', preg_replace('/[0-9]+(?:\.[0-9]+)?/', '#', json_encode($tree, JSON_UNESCAPED_SLASHES)));
     sort($words, SORT_STRING);
     return moodlectl_identity_digest(implode("\n", $words));
 }

@@ -6,23 +6,32 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from moodlectl.errors import AccessError
 from moodlectl.mbz.identities import identities as read
 from moodlectl.site.port import Identity, no_progress
 from moodlectl.site.practice import maker
 from moodlectl.site.practice.cut import cut
 from moodlectl.site.practice.people import Actor, identifier_hash
-from moodlectl.site.practice.settings import BACKUP_ROOT, backup_sheet, chosen
+from moodlectl.site.practice.settings import BACKUP_ROOT, Locks, backup_sheet, chosen
 from moodlectl.site.practice.store import Store
 
 _OFF = frozenset({"anonymize", "imscc11", "files"})
 
 
 def identities(store: Store, course_id: int, actor: Actor, *, with_users: bool = True) -> Iterator[Identity]:
-    """Everything the course holds, as far as the acting user may back it up. Reads only."""
+    """Everything the course holds. Reads only. Raises AccessError where the acting user may not back it up so."""
     from moodlectl.site.practice.writer import Labels, write_mbz
 
+    for capability in ("moodle/backup:backupcourse", *(["moodle/backup:userinfo"] if with_users else [])):
+        if not actor.may(capability, course_id):
+            raise AccessError(
+                f"{actor.user.username} has not the capability {capability} in this course.",
+                "Act as a user who may, with --as USERNAME, or give that user the capability.",
+                code="nopermissions",
+            )
     package = maker.with_people(store, store.load(course_id))
-    sheet = backup_sheet(package, maker.locks(store, actor, course_id))
+    # What is locked for backups may still be looked at.
+    sheet = backup_sheet(package, Locks(actor.user.username, frozenset(), {}))
     sheet.apply({name: name not in _OFF and (with_users or name != "users") for name, *_ in BACKUP_ROOT})
     taken = chosen(sheet, package)
     labels = Labels("identities.mbz", "0" * 32, maker.MODES["general"], 0, maker.WWWROOT, identifier_hash(store))
