@@ -27,14 +27,19 @@ from moodlectl.site.port import (
     Counts,
     Course,
     CourseRef,
+    Deed,
+    Inside,
     OnIdentity,
     OnProgress,
+    Person,
     Restored,
     RestorePlan,
     RestoreRequest,
     Section,
     Setting,
     SiteInfo,
+    UsersAgainst,
+    UsersQuestion,
     no_progress,
 )
 
@@ -146,6 +151,20 @@ class AdminCliSite:
         """Refused: no script reads a backup where it lies."""
         raise refusals.no_script("read a backup where it lies")
 
+    def inside(self, file: BackupFile, on_progress: OnProgress = no_progress) -> Inside | None:
+        """A stored backup to be read where it lies, over HTTP where the server sends pieces. Reads only."""
+        from moodlectl.site.live import inside
+
+        return inside.inside(file, self._means.web, None, on_progress)
+
+    def users_against(
+        self, people: Sequence[Person], question: UsersQuestion, on_progress: OnProgress = no_progress
+    ) -> UsersAgainst:
+        """What restoring would make of those people, as far as web services show it. Reads only."""
+        from moodlectl.site.live import against
+
+        return against.by_web(self._web("who has an account"), people, question, on_progress)
+
     # --- restores ---------------------------------------------------------------------------------------------------
 
     def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
@@ -159,6 +178,17 @@ class AdminCliSite:
         from moodlectl.site.admincli import restore
 
         return restore.restore(self._means, request, on_progress)
+
+    def deed(self, number: str) -> Deed:
+        """Raises OutcomeUnknown: nobody keeps an account of what a script did."""
+        raise refusals.no_account()
+
+    def settle_deed(self, number: str) -> Deed:
+        """Raises OutcomeUnknown: nobody keeps an account of what a script did."""
+        raise refusals.no_account()
+
+    def forget_deed(self, number: str) -> None:
+        """Nothing is kept, so nothing is to be forgotten."""
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run ``admin/cli/automated_backups.php``, and say what is to be seen of it. Writes to the site."""

@@ -20,7 +20,7 @@ from moodlectl.site.admincli.looking import Means
 from moodlectl.site.admincli.scripts import BACKUP, Said
 from moodlectl.site.live import storedfiles
 from moodlectl.site.partfile import PartFile
-from moodlectl.site.port import BackupFile, BackupMade, BackupRequest, OnProgress, Progress
+from moodlectl.site.port import BEGUN, BackupFile, BackupMade, BackupRequest, OnProgress, Progress
 from moodlectl.site.room import check_room, only_one, room_told
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def make(means: Means, request: BackupRequest, on_progress: OnProgress) -> Backu
         if means.config.exchange_dir is None:
             raise
         before = None
+    on_progress(Progress(BEGUN, 0))
     on_progress(Progress("backup", 0, None))
     file = _into_exchange(means, request) if before is None else _into_area(means, request, before)
     seconds = round(time.monotonic() - started, 3)

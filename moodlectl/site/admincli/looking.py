@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moodlectl.site import releases
-from moodlectl.site.live import accounts, courses
-from moodlectl.site.port import Counts, SiteInfo, UsersOutcome
+from moodlectl.site.live import against, courses
+from moodlectl.site.port import Counts, SiteInfo, UsersOutcome, UsersQuestion, no_progress
 
 if TYPE_CHECKING:
     from moodlectl.config import SiteConfig
     from moodlectl.mbz import Manifest, UserRecord
-    from moodlectl.mbz.usermap import Account
     from moodlectl.site.admincli.host import Host
     from moodlectl.site.webservice import WebService
 
@@ -126,39 +125,33 @@ def doubtful_modules(manifest: Manifest, info: SiteInfo) -> tuple[str, ...]:
 # --- people ----------------------------------------------------------------------------------------------------------
 
 
-def foresee_people(ws: WebService, path: Path, *, same_site: bool) -> UsersOutcome | None:
-    """What restoring does to people, by Moodle's rules; None where the service does not let that be looked up.
+@dataclass(frozen=True)
+class Foreseen:
+    """What a restore would do to people, as web services show it; ``notes`` are what they do not show."""
 
-    ``restore_dbops::precheck_user`` (3.9 to 5.1): on the same site id and username belong together, on another the
-    username and one of e-mail address and first access. Accounts that hide both are not judged.
-    """
+    outcome: UsersOutcome
+    notes: tuple[str, ...]
+
+
+def foresee_people(ws: WebService, path: Path, manifest: Manifest) -> Foreseen | None:
+    """What restoring does to the people of a file, by Moodle's rules; None where the service has no look-up for it."""
     from moodlectl import mbz
 
-    if not offers(ws, accounts.FUNCTION):
+    if not offers(ws, against.FUNCTION):
         return None
-    matched = created = 0
+    site = manifest.original_site
+    question = UsersQuestion(site.url, site.identifier_hash)
+    fates: Counter[str] = Counter()
     conflicts: list[str] = []
-    for people in _in_pieces(person for person in mbz.read_users(path) if not person.deleted):
-        known = {each.username: each for each in accounts.by_web(ws, [person.username for person in people])}
-        for person in people:
-            account = known.get(person.username)
-            if account is None:
-                created += 1
-            elif _is_same(person, account, same_site=same_site):
-                matched += 1
-            else:
-                conflicts.append(person.username)
-    return UsersOutcome(matched, created, tuple(conflicts))
-
-
-def _is_same(person: UserRecord, account: Account, *, same_site: bool) -> bool:
-    if same_site:
-        return account.id == person.id
-    if account.email is None and account.firstaccess is None:
-        return True
-    if account.email is not None and account.email.casefold() == person.email.casefold():
-        return True
-    return bool(person.firstaccess) and account.firstaccess == person.firstaccess
+    notes: tuple[str, ...] = ()
+    for people in _in_pieces(mbz.read_users(path)):
+        told = against.by_web(ws, people, question, no_progress)
+        notes = told.notes
+        fates.update(fate.outcome for fate in told.fates)
+        conflicts += [one.username for one, fate in zip(people, told.fates, strict=True) if fate.outcome == "conflict"]
+    if fates["unknown"]:
+        notes = (*notes, f"Of {fates['unknown']} people the site hides what would become of them.")
+    return Foreseen(UsersOutcome(fates["match"], fates["create"], tuple(conflicts)), notes)
 
 
 def _in_pieces(people: Iterable[UserRecord]) -> Iterable[list[UserRecord]]:

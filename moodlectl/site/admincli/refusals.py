@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moodlectl.config import SiteConfig
-from moodlectl.errors import AccessError, Refused
+from moodlectl.errors import AccessError, OutcomeUnknown, Refused
 from moodlectl.site.admincli.scripts import BACKUP, RESTORE
 from moodlectl.site.port import BackupRequest, ItemChoice, RestoreRequest
 
@@ -26,6 +26,15 @@ def no_option(what: str, script: str) -> Refused:
 def no_script(what: str) -> Refused:
     """The refusal of what no script does."""
     return cannot(what, "Moodle has no script for it")
+
+
+def no_account() -> OutcomeUnknown:
+    """The answer to what became of a deed: nobody on the host keeps an account of what a script did."""
+    return OutcomeUnknown(
+        "The engine admin-cli cannot find out what became of it: Moodle's scripts keep no account of what they did.",
+        "Look at the course, and at the lists of courses and backups, on the site.",
+        code="no_account",
+    )
 
 
 def no_token(name: str, what: str) -> AccessError:

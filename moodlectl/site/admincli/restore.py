@@ -21,6 +21,7 @@ from moodlectl.site.admincli.looking import Means
 from moodlectl.site.admincli.scripts import RESTORE, Said
 from moodlectl.site.live import courses
 from moodlectl.site.port import (
+    BEGUN,
     Counts,
     Course,
     CourseRef,
@@ -58,10 +59,6 @@ class _Job:
     info: SiteInfo
     target: Course | None
 
-    @property
-    def same_site(self) -> bool:
-        return bool(self.manifest.same_site)
-
 
 # --- before ----------------------------------------------------------------------------------------------------------
 
@@ -69,14 +66,16 @@ class _Job:
 def plan(means: Means, request: RestoreRequest, on_progress: OnProgress) -> RestorePlan:
     """What can be known from the file and the site's own lists; nothing is run but ``--help``. Reads only."""
     with _prepared(means, request, on_progress) as job:
-        outcome = looking.foresee_people(job.ws, job.path, same_site=job.same_site)
-        warnings = [_NO_PRECHECK, *_doubts(job), *([_NO_USERS] if outcome is None else [])]
-        users = outcome or UsersOutcome()
+        foreseen = looking.foresee_people(job.ws, job.path, job.manifest)
+        users = foreseen.outcome if foreseen else UsersOutcome()
+        unseen = (foreseen.notes if foreseen else (_NO_USERS,)) if job.manifest.has_users else ()
         clash = "Trying to restore user '{}' from backup file will cause conflict"
         target, course = job.target, job.manifest.course
         return RestorePlan(
             request=request,
-            precheck=Precheck(tuple(clash.format(name) for name in users.conflicts), tuple(warnings)),
+            precheck=Precheck(
+                tuple(clash.format(name) for name in users.conflicts), (_NO_PRECHECK, *_doubts(job), *unseen)
+            ),
             users=users,
             settings=(),
             expected=looking.expected(job.manifest),
@@ -86,7 +85,7 @@ def plan(means: Means, request: RestoreRequest, on_progress: OnProgress) -> Rest
             shortname=target.shortname if target else course.shortname,
             backup_release=job.manifest.moodle_release or "",
             site_release=job.info.release,
-            same_site=job.same_site,
+            same_site=bool(job.manifest.same_site),
             dangers=tuple(looking.dangers(job.manifest, job.info)),
         )
 
@@ -172,6 +171,7 @@ def restore(means: Means, request: RestoreRequest, on_progress: OnProgress) -> R
         if job.target is not None:
             before = looking.counts(job.ws, job.target.id)
         with means.host.carried(job.path, on_progress) as there:
+            on_progress(Progress(BEGUN, request.course_id or 0))
             on_progress(Progress("restore", 0, None))
             options = scripts.restore_options(there, category_id=request.category_id, course_id=request.course_id)
             said = means.host.script(RESTORE, options, deed=True)
@@ -270,10 +270,10 @@ def _trouble(job: _Job, said: Said) -> MoodlectlError:
 
 def _precheck(job: _Job, details: dict[str, Any]) -> Refused:
     """The script does not say why; people that conflict are looked up, since it is nearly always them."""
-    conflicts: tuple[str, ...] | None = None
+    conflicts: tuple[str, ...] = ()
     try:
-        outcome = looking.foresee_people(job.ws, job.path, same_site=job.same_site)
-        conflicts = outcome.conflicts if outcome else None
+        foreseen = looking.foresee_people(job.ws, job.path, job.manifest)
+        conflicts = foreseen.outcome.conflicts if foreseen else ()
     except MoodlectlError as unknown:
         details["people"] = unknown.message
     if conflicts:
