@@ -228,6 +228,9 @@ def test_a_replace_leaves_only_what_the_backup_holds(world: World) -> None:
     same(done.after, world.site.counts(world.rich.id), *ALL[:5])
     assert sum(done.before.activities.values()) == sum(done.after.activities.values())
     assert done.course.id == target
+    kept = world.site.backups(target, ["course"]).files
+    assert [(f.filename, f.sha1, f.timecreated) for f in kept] == [(stored.filename, stored.sha1, stored.timecreated)]
+    world.restore(world.backup(), "replace", course_id=target, drop_backups=True)
     assert world.site.backups(target, ["course"]).files == ()
 
 
