@@ -85,9 +85,10 @@ def main(arguments: Sequence[str]) -> int:
     if "_MOODLECTL_COMPLETE" in os.environ:
         command.main(args=list(arguments), prog_name="moodlectl")
         return 0
-    words = hoist(command, arguments)
+    words = list(arguments)
     _end_children_when_told_to_end()
     try:
+        words = hoist(command, arguments)
         with command.make_context("moodlectl", list(words)) as context:
             status = command.invoke(context)
             sys.stdout.flush()
@@ -142,7 +143,10 @@ def hoist(command: Any, arguments: Sequence[str]) -> list[str]:
 
     ``command`` is the whole command tree; it tells which options take a value (so that a value is never mistaken
     for an option) and which words a command has claimed for itself (``backup rewrite --output FILE``).
+    Raises UsageError for a global option without its value: in front it would swallow the next word.
     """
+    from moodlectl.errors import UsageError
+
     globals_by_word = _options_by_word(command)
     front: list[str] = []
     rest: list[str] = []
@@ -160,8 +164,12 @@ def hoist(command: Any, arguments: Sequence[str]) -> list[str]:
             place.append(word)
             takes_value = option is not None and not option.is_flag and "=" not in word
             joined = not word.startswith("--") and len(word) > 2
-            if takes_value and not joined and words:
-                place.append(words.pop(0))
+            if takes_value and not joined:
+                forgotten = not words or words[0] in globals_by_word
+                if forgotten and place is front:
+                    raise UsageError(f"Option '{word}' requires an argument.", "'moodlectl --help' shows what there is.")
+                place += words[:1]
+                del words[:1]
             continue
         rest.append(word)
         below = getattr(current, "commands", {}).get(word)
