@@ -167,7 +167,7 @@ def hoist(command: Any, arguments: Sequence[str]) -> list[str]:
             if takes_value and not joined:
                 forgotten = not words or words[0] in globals_by_word
                 if forgotten and place is front:
-                    raise UsageError(f"Option '{word}' requires an argument.", "'moodlectl --help' shows what there is.")
+                    raise UsageError(f"Option '{word}' requires an argument.", "See 'moodlectl --help'.")
                 place += words[:1]
                 del words[:1]
             continue
