@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from moodlectl.actions import files
+from moodlectl.actions import deeds, files
 from moodlectl.actions.naming import ItemWords, choose_items, find_course
+from moodlectl.actions.recording import Entry, recorded
 from moodlectl.errors import MoodlectlError, UsageError
+from moodlectl.ledger import Item
 from moodlectl.site.port import (
+    AutomatedRun,
     BackupFile,
     BackupMade,
     BackupRequest,
@@ -50,6 +53,7 @@ class Done:
     made: BackupMade
     path: Path | None = None
     removed: bool = False
+    job: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _as_asked(setting: Setting, request: BackupRequest) -> Setting:
 
 
 def run(site: Site, planned: Planned, on_progress: OnProgress = no_progress) -> Done:
-    """Make the backup, and bring it down and remove it there as planned. Writes to the site.
+    """Make the backup, and bring it down and remove it there as planned. Writes to the site and the ledger.
 
     Raises AccessError, Refused (locked or unknown setting, no space), Failed, OutcomeUnknown. The stored backup is
     only removed when its copy here has been checked against the site's sha1 and opened.
@@ -105,9 +109,28 @@ def run(site: Site, planned: Planned, on_progress: OnProgress = no_progress) -> 
     folder = planned.wanted.download
     if folder is not None:
         files.prepare_folder(folder)
-    made = site.backup(planned.request, on_progress)
+    course = planned.course
+    item = Item(1, course.shortname, "backup", "planned", source=f"course {course.id}", target=str(folder or ""))
+    with recorded(site, "backup", item, _asked(planned.wanted)) as entry:
+        done = _make(site, planned, entry, on_progress)
+        file = done.made.file
+        entry.end("done", file=stored(file), sha1=file.sha1, size=file.size, path=str(done.path or ""))
+    return done
+
+
+def _asked(wanted: Wanted) -> dict[str, object]:
+    """The command line for the record."""
+    items = {name: list(value) for name, value in vars(wanted.items).items() if value}
+    said = {"settings": wanted.settings, "items": items, "as_user": wanted.as_user}
+    return {name: value for name, value in said.items() if value}
+
+
+def _make(site: Site, planned: Planned, entry: Entry, on_progress: OnProgress) -> Done:
+    folder = planned.wanted.download
+    made = deeds.made(site, planned.request, entry, "backup", on_progress)
+    entry.note(file=stored(made.file), sha1=made.file.sha1, size=made.file.size)
     if folder is None:
-        return Done(planned.course, made)
+        return Done(planned.course, made, job=entry.job)
     try:
         path = files.free_name(folder, made.file.filename)
         got = site.download(made.file, path, on_progress)
@@ -117,7 +140,17 @@ def run(site: Site, planned: Planned, on_progress: OnProgress = no_progress) -> 
     except MoodlectlError as error:
         error.details.setdefault("backup_made", f"{planned.course.shortname}@{made.file.area}/{made.file.filename}")
         raise
-    return Done(planned.course, replace(made, file=got), path, planned.wanted.remove_remote)
+    return Done(planned.course, replace(made, file=got), path, planned.wanted.remove_remote, entry.job)
+
+
+def automated(site: Site, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
+    """Run the site's automated backups that are due. Writes to the site and the ledger."""
+    with recorded(site, "automated", Item(1, "", "automated", "planned"), {}) as entry:
+        ran = site.run_automated(on_progress)
+        failed = [run.shortname for run in ran if run.status in ("error", "unfinished")]
+        told = {run.shortname: run.status for run in ran}
+        entry.end("failed" if failed else "done", f"failed: {', '.join(failed)}" if failed else "", courses=told)
+    return ran
 
 
 def run_all(

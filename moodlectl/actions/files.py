@@ -103,6 +103,13 @@ def sha1_of(path: Path) -> str:
 
 
 def delete_all(site: Site, files: Sequence[BackupFile]) -> None:
-    """Delete stored backups, each checked to be gone. Writes to the site."""
+    """Delete stored backups, each checked to be gone. Writes to the site and the ledger."""
+    from moodlectl.actions.recording import recorded
+    from moodlectl.ledger import Item
+
     for file in files:
-        site.delete_backup(file)
+        word = f"{file.course_shortname}@{file.area}/{file.filename}"
+        facts = {"sha1": file.sha1, "size": file.size}
+        item = Item(1, file.course_shortname, "delete", "planned", source=word, facts=facts)
+        with recorded(site, "delete", item, {}):
+            site.delete_backup(file)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from moodlectl import ledger
-from moodlectl.actions import deeds, protected, safety
+from moodlectl.actions import deeds, naming, protected, safety
 from moodlectl.actions import restore as restoring
 from moodlectl.actions.recording import Entry, resumed
 from moodlectl.actions.verify import differences
-from moodlectl.errors import Failed, OutcomeUnknown, Refused, Unreachable
+from moodlectl.errors import Failed, NotFound, OutcomeUnknown, Refused, Unreachable
 from moodlectl.ledger import Job
 from moodlectl.site.port import Deed, OnProgress, Restored, Site, no_progress
 
@@ -64,6 +64,8 @@ def _known(job: Job) -> Found:
 
 def _find_out(site: Site, job: Job, entry: Entry, on_progress: OnProgress) -> Found:
     stage = entry.facts.get("stage")
+    if job.kind == "delete":
+        return _after_delete(site, job, entry)
     if stage is None:
         if job.kind not in KINDS:
             raise OutcomeUnknown(
@@ -178,6 +180,18 @@ def _after_backup(site: Site, entry: Entry, deed: Deed, _: OnProgress) -> Found:
     word = f"{file.course_shortname}@{file.area}/{file.filename}"
     entry.end("done", file=word, sha1=file.sha1, size=file.size)
     return Found(entry.job, "done", f"The backup was made and lies on the site: {word}", file=word)
+
+
+def _after_delete(site: Site, job: Job, entry: Entry) -> Found:
+    word = job.items[0].source or ""
+    try:
+        parsed = naming.parse_backup(word)
+        assert not isinstance(parsed, naming.LocalBackup)
+        naming.find_stored(site, parsed)
+    except NotFound:
+        entry.end("done")
+        return Found(job.id, "done", f"The backup {word} is gone.")
+    return _nothing(entry, f"The backup {word} is still there; nothing was deleted.")
 
 
 def undo_number(job: Job) -> int:

@@ -124,6 +124,7 @@ def _made_record(result: action.Done) -> dict[str, Any]:
     return {
         **file_record(result.made.file, result.path),
         "removed": result.removed,
+        "job": result.job,
         "settings": dict(result.made.settings),
         "seconds": round(result.made.seconds, 3),
         "warnings": list(result.made.warnings),
@@ -328,9 +329,11 @@ def delete(
 @app.command("automated")
 def automated(ctx: typer.Context) -> None:
     """Run the site's automated backups now, for every course that is due."""
+    from moodlectl.actions import backup as action
+
     state = state_of(ctx)
     with closing(state.open_site()) as site, output.progress(state) as on_progress:
-        ran = site.run_automated(on_progress)
+        ran = action.automated(site, on_progress)
     rows = [
         {
             "course": {"id": r.course_id, "shortname": r.shortname},

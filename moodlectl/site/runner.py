@@ -110,7 +110,9 @@ class Runner:
         finally:
             # What the idle sessions remember of courses is no longer true.
             self._end_idle()
-            session.end(_GRACE if clean or not session.begun else _GRACE_BEGUN)
+            changing = session.begun and not clean
+            # What changes a course is never killed in the middle of it: it ends by itself, heard or not.
+            session.end(_GRACE_BEGUN if changing else _GRACE, force=not changing)
 
     def close(self) -> None:
         """End the sessions, and the connection they share."""

@@ -145,8 +145,8 @@ class Session:
         self.answered += 1
         return frame.get("value")
 
-    def end(self, grace: float = 5.0) -> None:
-        """Let the process end by itself, as its closed pipes ask it to; after the grace, make it."""
+    def end(self, grace: float = 5.0, *, force: bool = True) -> None:
+        """Let the process end by itself, as its closed pipes ask it to; after the grace, make it, or leave it be."""
         process = self._process
         for pipe in (self._stdin, self._stdout):
             with contextlib.suppress(OSError):
@@ -154,9 +154,11 @@ class Session:
         try:
             process.wait(grace)
         except subprocess.TimeoutExpired:
-            self._kill()
+            if force:
+                self._kill()
         except BaseException:
-            self._kill()
+            if force:
+                self._kill()
             raise
         self._listener.join(0.5)
 

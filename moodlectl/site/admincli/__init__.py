@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moodlectl.errors import OutcomeUnknown
 from moodlectl.site.admincli import refusals
 from moodlectl.site.admincli.host import Host
 from moodlectl.site.admincli.looking import Means
@@ -190,22 +189,6 @@ class AdminCliSite:
 
     def forget_deed(self, number: str) -> None:
         """Nothing is kept, so nothing is to be forgotten."""
-
-    def deed(self, number: str) -> Deed:
-        """Moodle's own scripts keep no account of what they do. Raises OutcomeUnknown."""
-        raise OutcomeUnknown(
-            "Moodle's own scripts keep no account of what they do, so that it cannot be found out what they did.",
-            "Look at the course on the site.",
-            code="no_account",
-            details={"deed": number},
-        )
-
-    def settle_deed(self, number: str) -> Deed:
-        """As ``deed``. Raises OutcomeUnknown."""
-        return self.deed(number)
-
-    def forget_deed(self, number: str) -> None:
-        """There is nothing to forget."""
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run ``admin/cli/automated_backups.php``, and say what is to be seen of it. Writes to the site."""
