@@ -216,7 +216,12 @@ def confirm(state: State, question: str, *, refusal: str) -> None:
         raise Refused(
             f"{refusal}: nobody is there to ask.", "Add --yes to do it without a question.", code="not_confirmed"
         )
-    if not typer.confirm(plain(question), err=True):
+    try:
+        agreed = typer.confirm(plain(question), err=True)
+    except typer.Abort:
+        tell("\n")  # the question stands there still
+        raise
+    if not agreed:
         raise Refused(f"{refusal}: you said no.", code="not_confirmed")
 
 
