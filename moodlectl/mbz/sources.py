@@ -35,17 +35,13 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A file on this machine."""
+    """A file on this machine; ``name`` is what to call it, else its own name."""
 
     hollow = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
-
-    @property
-    def name(self) -> str:
-        """The file's name without its folder."""
-        return self.path.name
+        self.name = name or path.name
 
     @property
     def size(self) -> int:

@@ -372,7 +372,7 @@ class PracticeSite:
         """A stored backup, read where it lies. Reads only."""
         from moodlectl.mbz import FileSource
 
-        return FileSource(self._path(file))
+        return FileSource(self._path(file), file.filename)
 
     def users_against(
         self, people: Sequence[Person], question: UsersQuestion, on_progress: OnProgress = no_progress
