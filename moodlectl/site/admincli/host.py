@@ -113,12 +113,13 @@ class Host:
             with _started(self._scripts, command) as (process, errors):
                 assert process.stdin is not None and process.stdout is not None
                 process.stdin.close()
-                for raw in _buffered(process.stdout):
-                    line = raw.decode(errors="replace").rstrip("\r\n")
-                    output.append(line)
-                    log.debug("%s: %s", name, line)
-                    if on_line is not None:
-                        on_line(line)
+                with _buffered(process.stdout) as stdout:
+                    for raw in stdout:
+                        line = raw.decode(errors="replace").rstrip("\r\n")
+                        output.append(line)
+                        log.debug("%s: %s", name, line)
+                        if on_line is not None:
+                            on_line(line)
                 status = process.wait()
         except BaseException as error:
             if deed:
@@ -168,7 +169,8 @@ class Host:
         with _started(self._files, command) as (process, errors):
             assert process.stdin is not None and process.stdout is not None
             process.stdin.close()
-            output = _buffered(process.stdout).read()
+            with _buffered(process.stdout) as stdout:
+                output = stdout.read()
             done = Done(process.wait(), output, "")
         return self._ended(Done(done.status, done.output, errors()))
 

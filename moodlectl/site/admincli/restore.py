@@ -225,9 +225,8 @@ def _not_merged(job: _Job, said: Said, before: Counts) -> MoodlectlError:
         trouble.hint = "The course has the sections and activities it had before."
         return trouble
     held = f"{after.sections} sections and {sum(after.activities.values())} activities"
-    trouble.message += f" The course may hold a part of the backup; it holds {held}."
     trouble.details["left"] = {"sections": after.sections, "activities": dict(after.activities)}
-    return trouble
+    return _with(trouble, f"The course may hold a part of the backup; it holds {held}.")
 
 
 def _not_made(means: Means, job: _Job, said: Said, known: frozenset[int]) -> MoodlectlError:
@@ -239,11 +238,15 @@ def _not_made(means: Means, job: _Job, said: Said, known: frozenset[int]) -> Moo
     found = leftovers.remove(
         means, Before(category, known, job.manifest.course.shortname), surely_empty=scripts.stopped_by_precheck(said)
     )
-    if isinstance(trouble, Refused) and ("left_behind" in found or "not_looked" in found):
-        trouble = Failed(trouble.message, trouble.hint, code=trouble.code, details=trouble.details)
     trouble.details.update(found)
-    trouble.message = f"{trouble.message} {leftovers.told(found)}".strip()
-    return trouble
+    changed = "left_behind" in found or "not_looked" in found
+    return _with(trouble, leftovers.told(found), Failed if changed else type(trouble))
+
+
+def _with(trouble: MoodlectlError, more: str, kind: type[MoodlectlError] | None = None) -> MoodlectlError:
+    """The trouble with a sentence more; ``kind`` where it is not what it was."""
+    message = f"{trouble.message} {more}".strip()
+    return (kind or type(trouble))(message, trouble.hint, code=trouble.code, details=trouble.details)
 
 
 def _made_one(said: Said) -> bool:

@@ -96,7 +96,8 @@ def problem(said: Said) -> str:
     for line in reversed(lines):
         if fatal := re.search(r"Fatal error: +(.*)", line):
             return fatal[1]
-    return lines[-1].strip() if lines else f"it said nothing and ended with status {said.status}"
+    words = [line for line in said.output if line.strip()] or lines  # ssh speaks after the script
+    return words[-1].strip() if words else f"it said nothing and ended with status {said.status}"
 
 
 def stopped_by_precheck(said: Said) -> bool:
