@@ -1,4 +1,4 @@
-"""What the documents say is so: commands, examples, names. ``UPDATE_DOCS=1 pytest tests/unit/test_docs.py`` rewrites."""
+"""What the documents say is so: commands, examples, names. ``UPDATE_DOCS=1`` has this file rewrite the README."""
 
 from __future__ import annotations
 

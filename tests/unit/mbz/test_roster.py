@@ -62,7 +62,8 @@ def people(draw: some.DrawFn) -> bytes:
     blocks = []
     for number in range(draw(some.integers(0, 6))):
         fields = "".join(f"\n    <{name}>{draw(texts)}</{name}>" for name in sorted(FIELDS))
-        opening = draw(some.sampled_from(['<user id="{}" contextid="5">', '<user id="{}">', "<user contextid='1' id='{}'>"]))
+        openings = ['<user id="{}" contextid="5">', '<user id="{}">', "<user contextid='1' id='{}'>"]
+        opening = draw(some.sampled_from(openings))
         closing = draw(some.sampled_from(["</user>", "</user >"]))
         blocks.append("\n  " + opening.format(number) + fields + draw(inside) + draw(inside) + "\n  " + closing)
     between = draw(some.sampled_from(["", "\n", "<other><user id=\"5\"/></other>", "<!-- -->"]))
