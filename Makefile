@@ -16,9 +16,10 @@ test: $(VENV)/tools
 	$(BIN)/python -m pytest
 
 # Against real Moodles: MOODLE_DIRS=/path/to/moodle[:/another] make live   (CONTRIBUTING.md tells more)
+LIVE ?= tests/live tests/contract
 live: $(VENV)/tools
 	sh tests/system-packages.sh live
-	$(BIN)/python -m pytest tests/live tests/contract --live
+	$(BIN)/python -m pytest $(LIVE) --live --durations=15
 
 $(VENV)/python:
 	sh tests/system-packages.sh python $(PYTHON)
