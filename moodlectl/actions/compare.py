@@ -31,7 +31,8 @@ class Difference:
     """One difference: the kind of thing, the thing in words, a whole sentence, and whether Moodle itself makes it.
 
     ``known`` ones are what core's backup and restore do not carry, or a setting left out; ``reason`` says why.
-    ``where`` is the activity it belongs to, if it does; ``key`` are the words it is found by.
+    ``where`` is the activity it belongs to, if it does; ``key`` are the words it is found by, ``facts``
+    the names of what is different about it.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Difference:
     reason: str | None = None
     where: str = ""
     key: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def compare(holdings: Holdings, a: str, b: str) -> Comparison:
     left_out: dict[str, Counter[str]] = {}
     # Activities come first: the order of kinds is that of the alphabet.
     for pair in holdings.differing():
-        reason = judge.left_out(pair.kind)
+        reason = judge.left_out(pair)
         if reason is not None:
             left_out.setdefault(reason, Counter())[kind_of(pair.kind).name] += 1
             continue
@@ -189,7 +191,7 @@ def _difference(pair: Pair, judge: Judge, a: str, b: str) -> Difference:
         changes = [_change(name, *values) for name, values in sorted(pair.changed().items())]
         text = f"{named}: {'; '.join(changes)}"
     reason = judge.known(pair)
-    return Difference(pair.kind, named, text, reason is not None, reason, _where(pair), pair.key)
+    return Difference(pair.kind, named, text, reason is not None, reason, _where(pair), pair.key, tuple(pair.changed()))
 
 
 def _where(pair: Pair) -> str:
@@ -233,30 +235,27 @@ def verify_restored(
     course_id: int,
     request: RestoreRequest,
     on_progress: OnProgress = no_progress,
+    *,
+    without_users: bool = False,
 ) -> Comparison | None:
     """Compare the chosen part of the archive with the course it was restored into, thing by thing. Reads only.
 
     None where the archive is only on the site. What was merged into a course, or is a part of a backup, must be
-    there, whatever else is; else both sides must hold the same.
+    there, whatever else is; else both sides must hold the same. ``without_users``: people conflicted and were left out.
     """
     from moodlectl import mbz
 
     path = request.source.path
     if path is None:
         return None
-    manifest = mbz.inspect(path)
-    chosen = chosen_of(manifest, request.items)
+    chosen = chosen_of(mbz.inspect(path), request.items)
     part = request.mode == "merge" or bool(chosen.without_activities or chosen.without_sections)
     with Holdings() as holdings:
         _from_file(holdings, "a", path, on_progress, chosen)
         _from_site(holdings, "b", site, course_id, on_progress)
-        for name, value in request.settings.items():
-            if value is False:
-                holdings.about["b"][f"setting_{name}"] = "0"
-        if request.enrolments == "manual":
-            # Everybody is enrolled, by another method.
-            holdings.about["b"]["setting_enrolments"] = "0"
-        found = compare(holdings, "the backup", "the course")
+        for name in _off(request, without_users=without_users):
+            holdings.about["b"][f"setting_{name}"] = "0"
+        found = _as_asked(compare(holdings, "the backup", "the course"), request)
         if not part:
             return found
         enrolled = {who for who, _ in holdings.keys("b", "person")}
@@ -272,6 +271,37 @@ def verify_restored(
         return Comparison(found.a, found.b, kept, found.counts)
 
 
+def _off(request: RestoreRequest, *, without_users: bool) -> set[str]:
+    """The settings whose things were not restored, or by another rule than "as in the backup"."""
+    off = {name for name, value in request.settings.items() if value is False or value == 0}
+    if without_users or "users" in off:
+        # Moodle switches off what depends on people (``restore_root_task``).
+        off |= {"users", "badges"} | (set() if request.enrolments == "always" else {"enrolments"})
+    if "activities" in off:
+        off |= {"badges", "grade_histories"}
+    if request.enrolments == "manual":
+        off.add("enrolments")
+    if request.keep_enrolments:
+        off |= {"enrolments", "role_assignments"}
+    return off | {"groups"} if request.keep_groups else off
+
+
+def _as_asked(found: Comparison, request: RestoreRequest) -> Comparison:
+    """Without the differences that were asked for: the course's own settings and its visibility."""
+    keeps = request.mode == "replace" and not (request.overwrite_config or request.settings.get("overwrite_conf"))
+
+    def asked(one: Difference) -> bool:
+        if one.where or not (keeps or one.kind == "course"):
+            return False
+        if keeps:
+            own = one.kind == "file" and one.key[2] in ("course/summary", "course/overviewfiles")
+            return own or one.kind in ("course", "custom_field", "tag")
+        return request.visible is not None and set(one.facts) <= {"visible", *_NAMES, "startdate", "enddate"}
+
+    return replace(found, differences=tuple(one for one in found.differences if not asked(one)))
+
+
+_NAMES = ("shortname", "fullname", "idnumber")
 _COMES_WITH_ALL = frozenset({"section", "person", "role", "group", "group_member", "grouping", "grouping_group"})
 """Of what belongs to no activity: what a restore brings into a course that is there already."""
 

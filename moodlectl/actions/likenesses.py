@@ -44,6 +44,7 @@ KINDS: Mapping[str, Kind] = {
     "grouping_group": Kind("group of a grouping", 4, "groups", False, False, "{1} in {0}"),
     "group_member": Kind("group member", 3, "groups", False, True, "{1} in {0}"),
     "file": Kind("file", 2, "files", True, False, "{1} ({0})"),
+    "user_file": Kind("file", 2, None, True, True, "{1} ({0})"),
     "completion": Kind("completion", 4, "userscompletion", True, True, "{0}"),
     "view": Kind("completion view", 6, "userscompletion", True, True, "{0}"),
     "course_completion": Kind("course completion", 4, "userscompletion", False, True, "{0}"),
@@ -137,13 +138,15 @@ class Judge:
             found |= {who for who, each in methods.items() if each <= {"cohort", "meta"}}
         return found
 
-    def left_out(self, kind: str) -> str | None:
-        """Why a kind is not compared at all: a side was made without it."""
-        found = kind_of(kind)
+    def left_out(self, pair: Pair) -> str | None:
+        """Why a thing is not compared at all: the setting that a side was made without."""
+        found = kind_of(pair.kind)
         for side in ("a", "b"):
             about = self.holdings.about[side]
             # A backup without its files still names them.
             settings = [found.setting] if found.setting and found.setting != "files" else []
+            if pair.kind == "file" and len(pair.key) > 2:
+                settings += [setting for area, setting in _FILES_OF.items() if pair.key[2].startswith(area)]
             if found.people:
                 settings.append("users")
             if found.people and about.get("setting_anonymize") == "1":
@@ -219,6 +222,16 @@ class Judge:
         if words & {"cohort", "meta"} or (pair.kind != "enrolment" and words & self.by_cohort):
             return "cohorts and other courses enrol on their own site only"
         return None
+
+
+_FILES_OF: Mapping[str, str] = {
+    "badges/": "badges",
+    "group/": "groups",
+    "grouping/": "groups",
+    "course/legacy": "legacyfiles",
+    "contentbank/": "contentbankcontent",
+    "calendar/": "calendarevents",
+}
 
 
 def _branch(about: Mapping[str, str]) -> int:

@@ -428,15 +428,16 @@ class _Reader:
         activity = self.index.by_context.get(record.get("contextid"))
         if activity is not None and activity.cmid in self.chosen.without_activities:
             return
-        owner = self.index.username(record.get("userid")) if personal_area(component, area) else ""
-        if owner and activity is not None and activity.cmid in self.chosen.without_userdata:
+        personal = personal_area(component, area)
+        if personal and activity is not None and activity.cmid in self.chosen.without_userdata:
             return
-        if component.startswith(("question", "qtype")) and not owner:
+        owner = self.index.username(record.get("userid")) if personal else ""
+        if component.startswith(("question", "qtype")) and not personal:
             where = COURSE
         key = (*where, f"{component}/{area}", record.get("filepath") + record.get("filename"))
         facts = {"contenthash": record.get("contenthash"), "size": plain(record.get("filesize"))}
         # A file that nobody owns becomes the restorer's.
-        self.found.append(("file", key, {**facts, "owner": owner} if owner else facts))
+        self.found.append(("user_file" if personal else "file", key, {**facts, "owner": owner} if owner else facts))
 
 
 # --- what files, grades and settings are compared by, also on sites -------------------------------------------------
@@ -452,15 +453,17 @@ _PERSONAL: Mapping[str, str] = {
     "mod_data": "content",
     "mod_wiki": "attachments",
     "mod_lesson": "essay_responses essay_answers",
+    "mod_assignment": "submission response",
     "mod_workshop": "submission_content submission_attachment overallfeedback_content overallfeedback_attachment",
-    "assignsubmission_file": "submission_files",
-    "assignsubmission_onlinetext": "submissions_onlinetext",
+    "grade": "feedback historyfeedback",
 }
 
 
 def personal_area(component: str, area: str) -> bool:
-    """Whether files there belong to the person who put them there; other files' owners are not compared."""
-    if component == "question":
+    """Whether files there are people's work; of other files it does not matter who put them there."""
+    if component.startswith(("assignsubmission_", "assignfeedback_")):
+        return True
+    if component.startswith("question"):
         return area.startswith("response_")
     return area in _PERSONAL.get(component, "").split()
 

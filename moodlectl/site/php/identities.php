@@ -470,13 +470,16 @@ function moodlectl_identities_questions(moodlectl_identities $all) {
     });
 }
 
-/** Whether files there belong to the person who put them there (mbz/identities.py personal_area). */
+/** Whether files there are people's work (mbz/identities.py personal_area). */
 function moodlectl_identity_personal($component, $area) {
     $areas = ['mod_forum' => 'post attachment', 'mod_glossary' => 'entry attachment', 'mod_data' => 'content',
         'mod_wiki' => 'attachments', 'mod_lesson' => 'essay_responses essay_answers',
-        'mod_workshop' => 'submission_content submission_attachment overallfeedback_content overallfeedback_attachment',
-        'assignsubmission_file' => 'submission_files', 'assignsubmission_onlinetext' => 'submissions_onlinetext'];
-    if ($component === 'question') {
+        'mod_assignment' => 'submission response', 'grade' => 'feedback historyfeedback',
+        'mod_workshop' => 'submission_content submission_attachment overallfeedback_content overallfeedback_attachment'];
+    if (strpos($component, 'assignsubmission_') === 0 || strpos($component, 'assignfeedback_') === 0) {
+        return true;
+    }
+    if (strpos($component, 'question') === 0) {
         return strpos($area, 'response_') === 0;
     }
     return isset($areas[$component]) && in_array($area, explode(' ', $areas[$component]), true);
@@ -504,11 +507,11 @@ function moodlectl_identities_files(moodlectl_identities $all) {
             $where = $all->where[$context];
             $owner = $personal ? moodlectl_identity_username($row->username, $row->userid) : '';
             $question = strpos($row->component, 'question') === 0 || strpos($row->component, 'qtype') === 0;
-            if ($question && $owner === '') {
+            if ($question && !$personal) {
                 $where = ['course', ''];
             }
             $facts = ['contenthash' => $row->contenthash, 'size' => $row->filesize];
-            $all->add('file', array_merge($where, ["$row->component/$row->filearea", $row->filepath . $row->filename]),
+            $all->add($personal ? 'user_file' : 'file', array_merge($where, ["$row->component/$row->filearea", $row->filepath . $row->filename]),
                 $owner === '' ? $facts : $facts + ['owner' => $owner]);
         });
 }

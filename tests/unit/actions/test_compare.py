@@ -62,19 +62,19 @@ def test_each_thing_is_named_in_words() -> None:
             activity,
             ("grade", (*FORUM, "item 0", "amy"), {"value": "8"}),
             ("group_member", ("Red", "amy"), {}),
-            ("file", (*FORUM, "mod_forum/attachment", "/a.txt"), {"contenthash": "1" * 40, "owner": "amy"}),
+            ("user_file", (*FORUM, "mod_forum/attachment", "/a.txt"), {"contenthash": "1" * 40, "owner": "amy"}),
             ("quiz_attempt", ("quiz", "Test", "amy", "1"), {"state": "finished"}),
         ],
         [activity, ("grade", (*FORUM, "item 0", "amy"), {"value": "7"})],
     )
     assert not found.equal
     assert [one.text for one in found.differences] == [
-        'file /a.txt (mod_forum/attachment) of amy in forum "News": only in A',
         "grade item 0 of amy in forum \"News\": value is '8', then '7'",
+        'file /a.txt (mod_forum/attachment) of amy in forum "News": only in A',
         "group member amy in Red: only in A",
         'quiz attempt amy, 1 in quiz "Test": only in A',
     ]
-    assert {one.kind for one in found.differences} == {"file", "grade", "group_member", "quiz_attempt"}
+    assert {one.kind for one in found.differences} == {"user_file", "grade", "group_member", "quiz_attempt"}
 
 
 def test_a_missing_activity_is_told_once_with_all_it_held() -> None:
@@ -104,11 +104,11 @@ def test_facts_that_only_one_side_tells_are_not_compared() -> None:
 
 def test_files_of_two_people_are_never_taken_for_one_changed_file() -> None:
     key = (*FORUM, "mod_forum/attachment", "/essay.txt")
-    a: list[Identity] = [("file", key, {"contenthash": "1" * 40, "owner": "amy"})]
-    b: list[Identity] = [("file", key, {"contenthash": "2" * 40, "owner": "ben"})]
+    a: list[Identity] = [("user_file", key, {"contenthash": "1" * 40, "owner": "amy"})]
+    b: list[Identity] = [("user_file", key, {"contenthash": "2" * 40, "owner": "ben"})]
     assert [one.text.rpartition(": ")[2] for one in differ(a, b).differences] == ["only in A", "only in B"]
-    assert len(differ(a, [("file", key, {"contenthash": "2" * 40, "owner": "amy"})]).differences) == 1
-    assert differ(a, [("file", key, {"contenthash": "1" * 40})]).differences == ()
+    assert len(differ(a, [("user_file", key, {"contenthash": "2" * 40, "owner": "amy"})]).differences) == 1
+    assert differ(a, [("user_file", key, {"contenthash": "1" * 40})]).differences == ()
 
 
 # --- what Moodle itself does --------------------------------------------------------------------------------------

@@ -101,10 +101,8 @@ def test_what_was_not_chosen_is_left_out_with_all_that_belongs_to_it() -> None:
     assert left == []
     assert "activity" in settings
     assert settings.isdisjoint({"assign_submission", "grade", "completion", "assign_grading"})
-    assert not any(
-        "owner" in facts for kind, words, facts in identities(RICH, chosen=without)
-        if kind == "file" and words[:2] == ("assign", "Mémoire")
-    )  # fmt: skip
+    assert "user_file" not in settings
+    assert len([one for one in all_ if one[0] == "user_file"]) >= 11
 
 
 def test_a_backup_without_people_names_nobody() -> None:

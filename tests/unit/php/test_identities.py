@@ -63,6 +63,7 @@ def test_values_become_the_same_on_the_host_and_here() -> None:
     "area",
     ["mod_forum/attachment", "mod_forum/intro", "question/response_answer", "question/questiontext",
      "assignsubmission_file/submission_files", "mod_data/content", "mod_page/content",
+     "assignfeedback_file/feedback_files", "grade/feedback",
      "mod_workshop/submission_content"],
 )  # fmt: skip
 def test_files_of_people_are_the_same_ones(area: str) -> None:
