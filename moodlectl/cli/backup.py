@@ -247,7 +247,7 @@ def inspect(
         found = inspecting.inspect(seen_from, backup, on_progress)
     manifests.show(state, found.manifest)
     if found.way == "downloaded":
-        output.remark(state, "It was brought down to be read: that takes a shell, or a zip and a server that sends pieces.")
+        output.remark(state, "It was brought down: to read it there takes a shell, or a zip and a server of ranges.")
     if found.remark:
         output.remark(state, f"note: {found.remark}")
 
