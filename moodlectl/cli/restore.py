@@ -238,7 +238,7 @@ def _confirm_replace(state: State, site: Site, course: Course, *, safe: bool, dr
     held = counts_record(site.counts(course.id))
     kept = len(site.backups(course.id, ["course", "automated"]).files)
     activities = sum(held.pop("activities", {}).values())
-    stored = f"Its {kept} stored backups stay. " if kept and not drop else ""
+    stored = f"Backups stored in it stay ({kept}). " if kept and not drop else ""
     output.remark(
         state,
         f"--replace deletes all that {course.fullname} ({course.shortname}, id:{course.id}) holds: "

@@ -84,7 +84,7 @@ _LINK = (
         "Connect once by hand with ssh, compare the key with what the host's administrator names, accept it.",
     ),
     _Sign(
-        r"Permission denied|Too many authentication failures|No supported authentication methods",
+        r"Permission denied( \(|, please)|Too many authentication failures|No supported authentication methods",
         AccessError,
         "ssh_denied",
         "the host does not let this user in by ssh",
@@ -236,7 +236,9 @@ def translate(event: Mapping[str, Any], details: Mapping[str, Any]) -> Moodlectl
 
 
 def _recognise(end: End) -> _Sign:
-    signs = (*(_LINK if end.status == 255 else ()), *(() if end.greeted else _START))
+    # Once Moodle has started, ssh has let us in: of its troubles only the loss of the connection is left.
+    link = _LINK[-1:] if end.greeted else _LINK
+    signs = (*(link if end.status == 255 else ()), *(() if end.greeted else _START))
     text = "\n".join(end.lines)
     found = next((sign for sign in signs if re.search(sign.pattern, text, re.IGNORECASE)), None)
     return found or _plain(end)

@@ -1,0 +1,402 @@
+"""A replace that is broken at any moment: each time the course comes back as it was, and nothing lies about."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import faults
+import pytest
+import rig
+from desks import Desk, opened
+from faults import Account, Moment, Running
+from snapshots import changes, snapshot
+
+BIG = 24 << 20
+
+# The rich course once more, with a page of its own and a file that takes a moment on its way.
+MAKE_BIG = """
+require_once($CFG->libdir . '/phpunit/classes/util.php');
+require_once($CFG->libdir . '/testing/generator/data_generator.php');
+$context = context_course::instance($arguments['id']);
+$file = get_file_storage()->create_file_from_string(['contextid' => $context->id, 'component' => 'course',
+    'filearea' => 'summary', 'itemid' => 0, 'filepath' => '/', 'filename' => 'big.bin'], random_bytes($arguments['bytes']));
+echo 'HASH:' . $file->get_contenthash();
+"""
+
+# A stored backup, an automated one, a suspended student, a calendar entry: what is easily lost.
+DRESS = """
+$id = (int)$arguments['id'];
+$context = context_course::instance($id);
+$fs = get_file_storage();
+foreach (['course', 'automated'] as $area) {
+    $fs->create_file_from_string(['contextid' => $context->id, 'component' => 'backup', 'filearea' => $area, 'itemid' => 0,
+        'filepath' => '/', 'filename' => "kept-$area.mbz", 'timecreated' => 1700000000], "the $area backup of $id");
+}
+$enrolment = $DB->get_records_sql('SELECT ue.* FROM {user_enrolments} ue JOIN {enrol} e ON e.id = ue.enrolid
+    WHERE e.courseid = ? ORDER BY ue.id DESC', [$id], 0, 1);
+$DB->set_field('user_enrolments', 'status', 1, ['id' => key($enrolment)]);
+$DB->set_field('course', 'idnumber', $arguments['idnumber'], ['id' => $id]);
+require_once($CFG->dirroot . '/calendar/lib.php');
+calendar_event::create((object)['name' => 'Feast', 'description' => 'all come', 'format' => FORMAT_HTML, 'courseid' => $id,
+    'eventtype' => 'course', 'timestart' => 1900000000, 'timeduration' => 3600, 'visible' => 1, 'userid' => 2], false);
+rebuild_course_cache($id, true);
+"""
+
+# What a deed of ours can have left: accounts, directories, backups set aside, restores that have not ended.
+LEFT = """
+$courses = array_map('intval', $DB->get_fieldset_select('course', 'id', 'category = ?', [$arguments['category']]));
+list($in, $values) = $DB->get_in_or_equal($courses ?: [0]);
+echo 'LEFT:' . json_encode([
+    'courses' => $courses,
+    'accounts' => array_values(array_filter(array_map('basename', glob("$CFG->backuptempdir/moodlectl-deed-*.json")),
+        function($name) use ($arguments) { return in_array(substr($name, 15, 32), $arguments['deeds']); })),
+    'aside' => array_values(array_filter($DB->get_fieldset_select('files', 'filepath',
+        "component = 'user' AND filearea = 'backup' AND filepath LIKE '/moodlectl-%'"), function($path) use ($arguments) {
+            return in_array(substr($path, 11, 32), $arguments['deeds']);
+        })),
+    'directories' => array_values(array_filter($arguments['directories'], function($name) use ($CFG) {
+        return file_exists("$CFG->backuptempdir/$name"); })),
+    'controllers' => $DB->count_records_select('backup_controllers', "status < 900 AND itemid $in", $values),
+    'bin' => $DB->get_manager()->table_exists('tool_recyclebin_category')
+        ? $DB->count_records('tool_recyclebin_category', ['categoryid' => $arguments['category']]) : 0,
+]);
+"""
+
+FORGET_CONTENT = """
+foreach (['filedir', 'trashdir'] as $pool) {
+    $hash = $arguments['hash'];
+    @unlink("$CFG->dataroot/$pool/" . substr($hash, 0, 2) . '/' . substr($hash, 2, 2) . "/$hash");
+}
+"""
+
+
+@dataclass
+class Scene:
+    """A course that is not to be lost, what it holds, and another backup to replace it with."""
+
+    desk: Desk
+    course: int
+    big: Path
+    big_hash: str
+    before: dict[str, Any]
+    directories: list[str] = field(default_factory=list)
+
+    def replace(self, *words: str) -> Running:
+        return faults.begin(self.desk, "restore", str(self.big), "--replace", f"id:{self.course}", *words)
+
+    def new(self, *words: str) -> Running:
+        return faults.begin(self.desk, "restore", str(self.big), "--new", f"id:{self.desk.category}", *words)
+
+    def unchanged(self) -> list[str]:
+        return changes(self.before, snapshot(self.desk.site, self.course))
+
+    def left(self, deeds: list[str]) -> dict[str, Any]:
+        found = self.desk.site.php(
+            LEFT, category=self.desk.category, deeds=deeds, directories=self.directories
+        ).rsplit("LEFT:", 1)[1]
+        told: dict[str, Any] = json.loads(found)
+        return {**told, "courses": [one for one in told["courses"] if one != self.course]}
+
+    def is_tidy(self) -> None:
+        job = faults.newest_job(self.desk)
+        deeds = [str(v) for n, v in job.items[0].facts.items() if n.startswith("deed_")]
+        nothing = {"courses": [], "accounts": [], "aside": [], "directories": [], "controllers": 0, "bin": 0}
+        assert self.left(deeds) == nothing
+
+    def seen(self, account: Account) -> None:
+        self.directories = [*account.get("directories", []), *(f"{one}.log" for one in account.get("ids", []))]
+
+    def run(self, *words: str) -> Any:
+        """A command that must succeed; its JSON."""
+        done = self.desk.run("--site", "live", "-o", "json", "-y", *words)
+        assert done.status == 0, done.stderr
+        return done.json
+
+    def undo(self, job: int) -> None:
+        assert self.run("restore", "--undo", str(job))["verified"] == {"ok": True, "differences": []}
+
+
+@pytest.fixture(scope="module")
+def scenes(
+    moodles: dict[str, rig.LiveMoodle], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Scene]]:
+    made: dict[str, Scene] = {}
+    with opened(moodles, "Faults") as desk_at:
+
+        def scene_at(name: str) -> Scene:
+            if name not in made:
+                made[name] = _prepare(desk_at(name), tmp_path_factory.mktemp("faults"))
+            return made[name]
+
+        yield scene_at
+
+
+def _prepare(desk: Desk, work: Path) -> Scene:
+    [rich] = desk.ok("backup", "create", "RICH101", "--download", str(work), "--remove-remote")
+    course = desk.new(rich["path"], "not-to-be-lost", "--skip", "mod:wiki")
+    desk.site.php(DRESS, id=course, idnumber=f"faults-{desk.category}")
+    other = desk.new(rich["path"], "other", "--fullname", "Another one", "--skip", "mod:glossary")
+    told = desk.site.php(MAKE_BIG, id=other, bytes=BIG)
+    [big] = desk.ok("backup", "create", "other", "--download", str(work), "--remove-remote")
+    desk.site.php("""
+        $CFG->forced_plugin_settings['tool_recyclebin'] = ['categorybinenable' => 0, 'coursebinenable' => 0];
+        require_once($CFG->dirroot . '/course/lib.php');
+        delete_course($arguments['id'], false);
+    """, id=other)  # fmt: skip
+    hash_ = told.rsplit("HASH:", 1)[1].strip()
+    return Scene(desk, course, Path(big["path"]), hash_, snapshot(desk.site, course))
+
+
+@pytest.fixture
+def scene(moodle: rig.LiveMoodle, scenes: Callable[[str], Scene]) -> Iterator[Scene]:
+    """The course as it is to be; a test that lost it must not spoil the next."""
+    found = scenes(moodle.name)
+    yield found
+    if found.unchanged():  # pragma: no cover
+        pytest.exit(f"the course {found.course} of {moodle.name} was not brought back")
+
+
+def break_at(scene: Scene, running: Running, moment: Moment, fault: Callable[[Running, Account], None]) -> Account:
+    """Let the fault happen at that very moment: the process is held while it is done."""
+    account = running.until(moment)
+    scene.seen(account)
+    fault(running, account)
+    return account
+
+
+# --- before anything was changed ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "moment", [faults.uploading, faults.unpacking, faults.prechecking], ids=lambda moment: moment.__name__
+)
+def test_php_killed_before_the_course_was_touched_changes_nothing(scene: Scene, moment: Moment) -> None:
+    running = scene.replace()
+    break_at(scene, running, moment, faults.kill_php)
+    status, out, error = running.ended()
+    assert (status, out) == (6, ""), error
+    assert faults.newest_job(scene.desk).state == "failed"
+    assert scene.unchanged() == []
+    scene.is_tidy()
+
+
+def test_a_client_killed_while_it_uploads_leaves_nothing(scene: Scene) -> None:
+    running = scene.replace()
+    account = break_at(scene, running, faults.uploading, faults.kill_client)
+    running.gone(account["pid"])
+    job = faults.newest_job(scene.desk)
+    assert job.state == "unknown"
+    failed = scene.desk.run("--site", "live", "-o", "json", "job", "resume", str(job.id))
+    assert failed.status == 1, failed.stderr
+    assert faults.newest_job(scene.desk).state == "failed"
+    assert scene.unchanged() == []
+    scene.is_tidy()
+
+
+# --- PHP is killed in the middle ----------------------------------------------------------------------------------
+
+
+def test_php_killed_as_it_begins_to_empty_the_course_and_put_back_at_once(scene: Scene) -> None:
+    with faults.held(scene.desk.site, "SELECT id FROM {course_modules} WHERE course = ?", scene.course):
+        running = scene.replace("--auto-undo")
+        break_at(scene, running, faults.deleting, faults.kill_php)
+    _put_back_by_itself(scene, running)
+
+
+@pytest.mark.parametrize("thousandths", [1, 400, 700])
+def test_php_killed_while_it_restores_and_put_back_at_once(scene: Scene, thousandths: int) -> None:
+    running = scene.replace("--auto-undo")
+    break_at(scene, running, faults.executing(thousandths), faults.kill_php)
+    _put_back_by_itself(scene, running)
+
+
+def _put_back_by_itself(scene: Scene, running: Running) -> None:
+    status, out, error = running.ended()
+    assert (status, out) == (1, ""), error
+    told = json.loads(error[error.index('{"error"') :])["error"]
+    assert told["details"]["auto_undo"] == "done"
+    assert "put back, and is as it was" in told["message"]
+    job = faults.newest_job(scene.desk)
+    assert (job.state, job.items[0].facts["undone"]) == ("failed", True)
+    assert scene.unchanged() == []
+    scene.is_tidy()
+
+
+def test_php_killed_in_the_middle_is_told_with_the_way_back(scene: Scene) -> None:
+    running = scene.replace()
+    break_at(scene, running, faults.executing(300), faults.kill_php)
+    status, out, error = running.ended()
+    assert (status, out) == (1, ""), error
+    told = json.loads(error[error.index('{"error"') :])["error"]
+    job = faults.newest_job(scene.desk)
+    assert told["details"]["put_back"] == f"moodlectl restore --undo {job.id}"
+    assert Path(told["details"]["safety_backup"]).is_file()
+    assert scene.unchanged() != []
+    scene.is_tidy()
+    scene.undo(job.id)
+    assert scene.unchanged() == []
+
+
+def test_client_and_php_both_killed_are_found_out_and_put_back_by_resume(scene: Scene) -> None:
+    running = scene.replace()
+    break_at(scene, running, faults.executing(300), faults.kill_both)
+    job = faults.newest_job(scene.desk)
+    assert job.state == "unknown"
+    told = scene.desk.run("--site", "live", "-o", "json", "job", "resume", str(job.id), "--undo")
+    assert told.status == 1, told.stderr
+    assert told.error["details"]["verified"] == {"ok": True, "differences": []}
+    assert scene.unchanged() == []
+    scene.is_tidy()
+    again = scene.desk.run("--site", "live", "-o", "json", "job", "resume", str(job.id))
+    assert again.status == 1
+    assert "undo" not in (again.error["hint"] or "")
+
+
+def test_an_undo_that_is_killed_itself_is_done_once_more(scene: Scene) -> None:
+    running = scene.replace()
+    break_at(scene, running, faults.executing(300), faults.kill_php)
+    running.ended()
+    job = faults.newest_job(scene.desk)
+    undoing = faults.begin(scene.desk, "restore", "--undo", str(job.id), stage="undo")
+    break_at(scene, undoing, faults.executing(300), faults.kill_both)
+    second = faults.newest_job(scene.desk)
+    assert (second.kind, second.state) == ("undo", "unknown")
+    told = scene.desk.run("--site", "live", "-o", "json", "job", "resume", str(second.id), "--undo")
+    assert told.status == 1, told.stderr
+    assert scene.unchanged() == []
+    scene.is_tidy()
+
+
+# --- the client or the connection goes away, the site carries on --------------------------------------------------
+
+
+def test_a_connection_cut_while_the_course_is_emptied_is_seen_through(scene: Scene) -> None:
+    with faults.held(scene.desk.site, "SELECT id FROM {course_modules} WHERE course = ?", scene.course):
+        running = scene.replace()
+        break_at(scene, running, faults.deleting, faults.cut_connection)
+    status, out, error = running.ended()
+    assert status == 0, error
+    done = json.loads(out)
+    assert done["verified"]["ok"]
+    assert faults.newest_job(scene.desk).state == "done"
+    scene.is_tidy()
+    scene.undo(done["job"])
+    assert scene.unchanged() == []
+
+
+def test_a_client_killed_in_the_middle_is_resumed_to_a_verified_end(scene: Scene) -> None:
+    running = scene.replace()
+    break_at(scene, running, faults.executing(300), faults.kill_client)
+    job = faults.newest_job(scene.desk)
+    assert job.state == "unknown"
+    told = scene.run("job", "resume", str(job.id))
+    assert (told["state"], told["course"]["id"]) == ("done", scene.course)
+    assert faults.newest_job(scene.desk).state == "done"
+    scene.is_tidy()
+    scene.undo(job.id)
+    assert scene.unchanged() == []
+
+
+def test_an_interrupted_client_lets_the_site_finish_and_says_how_to_find_out(scene: Scene) -> None:
+    running = scene.replace()
+    break_at(scene, running, faults.executing(300), faults.interrupt_client)
+    status, _, error = running.ended()
+    assert status == 130, error
+    job = faults.newest_job(scene.desk)
+    assert f"moodlectl job resume {job.id}" in error
+    assert scene.run("job", "resume", str(job.id))["state"] == "done"
+    scene.is_tidy()
+    scene.undo(job.id)
+    assert scene.unchanged() == []
+
+
+def test_an_answer_that_nobody_heard_is_known_all_the_same(scene: Scene) -> None:
+    running = scene.replace()
+    running.until(faults.executing(300))
+    running.process.send_signal(19)  # it hears no more
+    account = running.until(faults.done)
+    running.gone(account["pid"])
+    faults.kill_client(running, account)
+    job = faults.newest_job(scene.desk)
+    assert scene.run("job", "resume", str(job.id))["state"] == "done"
+    scene.is_tidy()
+    scene.undo(job.id)
+    assert scene.unchanged() == []
+
+
+# --- what a host runs out of --------------------------------------------------------------------------------------
+
+
+def test_a_database_that_hangs_up_in_the_middle(scene: Scene) -> None:
+    running = scene.replace("--auto-undo")
+    break_at(scene, running, faults.executing(300), faults.end_database)
+    _put_back_by_itself(scene, running)
+
+
+def test_a_disk_quota_reached_in_the_middle(scene: Scene) -> None:
+    scene.desk.site.php(FORGET_CONTENT, hash=scene.big_hash)
+    with faults.held(scene.desk.site, "SELECT id FROM {course_modules} WHERE course = ?", scene.course):
+        running = scene.replace("--auto-undo")
+        break_at(scene, running, faults.deleting, faults.fill_disk)
+    _put_back_by_itself(scene, running)
+
+
+def test_memory_that_runs_out_in_the_middle(scene: Scene) -> None:
+    running = scene.replace("--auto-undo")
+    break_at(scene, running, faults.executing(100), faults.take_memory)
+    status, _, error = running.ended()
+    if status == 0:  # it needed no more than it had
+        scene.undo(faults.newest_job(scene.desk).id)
+        pytest.fail("the memory taken was not missed; nothing was tested")
+    assert status == 1, error
+    assert faults.newest_job(scene.desk).items[0].facts["undone"] is True
+    assert scene.unchanged() == []
+    scene.is_tidy()
+
+
+# --- new courses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [faults.kill_php, faults.cut_connection, faults.interrupt_client, faults.kill_both,
+                                   faults.kill_client], ids=lambda fault: fault.__name__)  # fmt: skip
+@pytest.mark.parametrize("thousandths", [1, 400])
+def test_a_new_course_broken_off_leaves_no_trace(
+    scene: Scene, fault: Callable[[Running, Account], None], thousandths: int
+) -> None:
+    running = scene.new("--shortname", f"broken-{fault.__name__}-{thousandths}")
+    account = break_at(scene, running, faults.executing(thousandths), fault)
+    status, out, error = running.ended()
+    assert (status, out) in ((1, ""), (130, ""), (-9, "")), error
+    job = faults.newest_job(scene.desk)
+    if job.state == "unknown":
+        with contextlib.suppress(AssertionError):
+            running.gone(account["pid"])
+        told = scene.desk.run("--site", "live", "-o", "json", "job", "resume", str(job.id))
+        assert told.status == 1, told.stderr
+    assert faults.newest_job(scene.desk).state == "failed"
+    scene.is_tidy()
+
+
+# --- backups ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [faults.kill_php, faults.cut_connection, faults.kill_client, faults.kill_both],
+                         ids=lambda fault: fault.__name__)  # fmt: skip
+def test_a_backup_broken_off_leaves_no_trace(scene: Scene, fault: Callable[[Running, Account], None]) -> None:
+    running = faults.begin(scene.desk, "backup", "create", f"id:{scene.course}", stage="backup")
+    account = break_at(scene, running, faults.executing(1), fault)
+    status, out, error = running.ended()
+    assert (status, out) in ((1, ""), (-9, "")), error
+    job = faults.newest_job(scene.desk)
+    if job.state == "unknown":
+        told = scene.desk.run("--site", "live", "-o", "json", "job", "resume", str(job.id))
+        assert told.status == 1, told.stderr
+    assert faults.newest_job(scene.desk).state == "failed"
+    running.gone(account["pid"])
+    assert scene.unchanged() == []  # its stored backups, too
+    scene.is_tidy()
