@@ -154,7 +154,8 @@ def opened(moodles: dict[str, rig.LiveMoodle], label: str) -> Iterator[Callable[
             desk.site.php(CLEAR, id=desk.category)
 
 
-# Traces that work of ours could leave. Other work may go on on the same site: only what cannot be its own counts.
+# Traces that work of ours could leave. Other work may go on on the same site: only what cannot be its own counts
+# (Moodle's own scripts leave controllers behind that are not interactive).
 TRACES = """
 $ours = array_map('intval', $DB->get_fieldset_select('course', 'id', 'category = ?', [$arguments['id']]));
 list($in, $values) = $DB->get_in_or_equal($ours ?: [0]);
@@ -172,7 +173,8 @@ echo json_encode([
                 ["%-moodle2-course-$course-%"]);
         }, $ours)),
     'restores' => $count("SELECT COUNT(*) FROM {backup_controllers} WHERE operation = 'restore' AND itemid $in"),
-    'running' => array_map('intval', $DB->get_fieldset_select('backup_controllers', 'id', 'status < 900')),
+    'running' => array_map('intval', $DB->get_fieldset_select('backup_controllers', 'id', 'status < 900
+        AND interactive = 1')),
     'temporary' => array_map('basename', array_merge(glob("$CFG->backuptempdir/*", GLOB_ONLYDIR),
         glob("$CFG->backuptempdir/moodlectl*"))),
     'bin' => $DB->get_manager()->table_exists('tool_recyclebin_category')
@@ -196,8 +198,13 @@ def traces(desk: Desk) -> Traces:
     return Traces(found, frozenset([*running, *found.pop("temporary")]))
 
 
-def left(desk: Desk, before: Traces, seconds: float = 45) -> str:
+def left(desk: Desk, before: Traces) -> str:
     """What is other than before, in words; empty when, after a while at most, nothing is."""
+    return settled(desk, before)[0]
+
+
+def settled(desk: Desk, before: Traces, seconds: float = 45) -> tuple[str, Traces]:
+    """What is other than before, and what there is now."""
     end = time.monotonic() + seconds
     now = traces(desk)
     new = now.under_way - before.under_way
@@ -205,4 +212,4 @@ def left(desk: Desk, before: Traces, seconds: float = 45) -> str:
         time.sleep(0.2)
         now = traces(desk)
     changed = [f"{n}: {before.ours[n]} → {v}" for n, v in now.ours.items() if v != before.ours[n]]
-    return ", ".join([*changed, *sorted(new & now.under_way)])
+    return ", ".join([*changed, *sorted(new & now.under_way)]), now
