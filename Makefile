@@ -19,7 +19,7 @@ test: $(VENV)/tools
 LIVE ?= tests/live tests/contract
 live: $(VENV)/tools
 	sh tests/system-packages.sh live
-	$(BIN)/python -m pytest $(LIVE) --live --durations=15
+	$(BIN)/python -m pytest $(LIVE) $(if $(findstring contract,$(LIVE)),--live) --durations=15
 
 $(VENV)/python:
 	sh tests/system-packages.sh python $(PYTHON)
