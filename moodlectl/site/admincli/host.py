@@ -123,12 +123,9 @@ class Host:
                 status = process.wait()
         except BaseException as error:
             if deed:
-                begun = scripts.has_begun(tuple(output))
-                error.add_note(
-                    f"{name} had begun; it may go on on the host to its end."
-                    if begun
-                    else "Nothing had been changed on the site."
-                )
+                # What it says may still be on its way here: silence is no proof that it had not begun.
+                begun = "had begun" if scripts.has_begun(tuple(output)) else "had begun or was about to"
+                error.add_note(f"{name} {begun}; it may go on on the host to its end.")
             raise
         said = Said(status, tuple(output), tuple(errors().splitlines()))
         if deed and self._is_cut_off(said):
