@@ -220,6 +220,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $activities = moodlectl_restore_mapping($job);
         moodlectl_restore_results($job);
         moodlectl_restore_afterwards($job);
+        moodlectl_restore_order_methods($job);
         moodlectl_restore_put_back($job);
         $job->state = 'done';
         $job->madecourse = 0;
@@ -368,6 +369,41 @@ function moodlectl_restore_afterwards(moodlectl_restore_job $job) {
         update_course($change);
     }
     rebuild_course_cache($course->id, true);
+}
+
+/**
+ * Emptying a course leaves switched off methods of enrolment where they are, and the others come after them; this puts
+ * them in the order they have in the backup (lib/enrollib.php sortorder; restore_enrolments_structure_step).
+ */
+function moodlectl_restore_order_methods(moodlectl_restore_job $job) {
+    global $DB;
+    $file = $job->base . '/course/enrolments.xml';
+    if ($job->mode !== 'replace' || !empty($job->params['keep_enrolments']) || !is_file($file)) {
+        return;
+    }
+    $have = [];
+    foreach ($DB->get_records('enrol', ['courseid' => $job->course->id], 'sortorder, id', 'id, enrol') as $method) {
+        $have[$method->enrol][] = $method->id;
+    }
+    $order = [];
+    $reader = new XMLReader();
+    $reader->open($file, null, LIBXML_NONET);
+    while ($reader->read()) {
+        // The method's name stands in <enrol><enrol>manual</enrol>…</enrol>.
+        if ($reader->nodeType === XMLReader::ELEMENT && $reader->name === 'enrol' && !$reader->getAttribute('id')) {
+            $name = $reader->readString();
+            if (!empty($have[$name])) {
+                $order[] = array_shift($have[$name]);
+            }
+        }
+    }
+    $reader->close();
+    foreach ($have as $rest) {
+        $order = array_merge($order, $rest);
+    }
+    foreach ($order as $place => $id) {
+        $DB->set_field('enrol', 'sortorder', $place, ['id' => $id]);
+    }
 }
 
 /** Takes back what can be taken back, and says truthfully what is left. Always throws. */
