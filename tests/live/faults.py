@@ -224,7 +224,7 @@ def _database_ports(pid: int, server: int) -> list[int]:
     sockets = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry))
+            found = re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink()))
             if found:
                 sockets.add(found[1])
     ports = []
