@@ -100,9 +100,9 @@ class Running:
     def gone(self, pid: int) -> None:
         """Wait until a process has ended."""
         end = time.monotonic() + 120
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        while _lives(pid) and time.monotonic() < end:
             time.sleep(0.01)
-        assert not Path(f"/proc/{pid}").exists()
+        assert not _lives(pid)
 
     def ended(self) -> tuple[int, str, str]:
         """How the command ended."""
@@ -110,6 +110,13 @@ class Running:
             out, error = self.process.communicate(timeout=600)
             self.outcome = self.process.returncode, out, error
         return self.outcome
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def begin(desk: Desk, *words: str, stage: str = "restore") -> Running:
@@ -188,9 +195,9 @@ def cut_connection(running: Running, account: Account) -> None:
 
 
 def kill_both(running: Running, account: Account) -> None:
-    os.kill(account["pid"], signal.SIGSTOP)
-    kill_client(running, account)
+    running.process.send_signal(signal.SIGSTOP)  # it shall not see how PHP ends
     kill(account["pid"])
+    kill_client(running, account)
     running.gone(account["pid"])
 
 

@@ -211,6 +211,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
             moodlectl_restore_begin($job);
             moodlectl_restore_part_strays($job->context->id);
         }
+        $methods = moodlectl_restore_read_methods($job); // Moodle removes the unpacked backup when it is done with it.
         $job->state = 'executing';
         $job->deed->phase($job->mode === 'replace' ? 'deleting' : 'executing', ['changed' => $job->mode !== 'new']);
         $job->controller->execute_plan();
@@ -220,7 +221,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $activities = moodlectl_restore_mapping($job);
         moodlectl_restore_results($job);
         moodlectl_restore_afterwards($job);
-        moodlectl_restore_order_methods($job);
+        moodlectl_restore_order_methods($job, $methods);
         moodlectl_restore_put_back($job);
         $job->state = 'done';
         $job->madecourse = 0;
@@ -371,14 +372,32 @@ function moodlectl_restore_afterwards(moodlectl_restore_job $job) {
     rebuild_course_cache($course->id, true);
 }
 
+/** The names of the backup's enrolment methods in their order (course/enrolments.xml, all releases). */
+function moodlectl_restore_read_methods(moodlectl_restore_job $job) {
+    $names = [];
+    $file = $job->base . '/course/enrolments.xml';
+    $reader = new XMLReader();
+    if ($job->mode !== 'replace' || $job->params['keep_enrolments'] || !is_file($file)
+            || !$reader->open($file, null, LIBXML_NONET)) {
+        return $names;
+    }
+    while ($reader->read()) {
+        // <enrol id="1"><enrol>manual</enrol>…</enrol>: the inner one is the name.
+        if ($reader->nodeType === XMLReader::ELEMENT && $reader->name === 'enrol' && !$reader->getAttribute('id')) {
+            $names[] = $reader->readString();
+        }
+    }
+    $reader->close();
+    return $names;
+}
+
 /**
  * Emptying a course leaves switched off methods of enrolment where they are, and the others come after them; this puts
- * them in the order they have in the backup (lib/enrollib.php sortorder; restore_enrolments_structure_step).
+ * them in the order of the backup (lib/enrollib.php enrol_course_delete, add_instance, all releases).
  */
-function moodlectl_restore_order_methods(moodlectl_restore_job $job) {
+function moodlectl_restore_order_methods(moodlectl_restore_job $job, array $names) {
     global $DB;
-    $file = $job->base . '/course/enrolments.xml';
-    if ($job->mode !== 'replace' || !empty($job->params['keep_enrolments']) || !is_file($file)) {
+    if (!$names) {
         return;
     }
     $have = [];
@@ -386,18 +405,11 @@ function moodlectl_restore_order_methods(moodlectl_restore_job $job) {
         $have[$method->enrol][] = $method->id;
     }
     $order = [];
-    $reader = new XMLReader();
-    $reader->open($file, null, LIBXML_NONET);
-    while ($reader->read()) {
-        // The method's name stands in <enrol><enrol>manual</enrol>…</enrol>.
-        if ($reader->nodeType === XMLReader::ELEMENT && $reader->name === 'enrol' && !$reader->getAttribute('id')) {
-            $name = $reader->readString();
-            if (!empty($have[$name])) {
-                $order[] = array_shift($have[$name]);
-            }
+    foreach ($names as $name) {
+        if (!empty($have[$name])) {
+            $order[] = array_shift($have[$name]);
         }
     }
-    $reader->close();
     foreach ($have as $rest) {
         $order = array_merge($order, $rest);
     }
