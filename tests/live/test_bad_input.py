@@ -275,7 +275,6 @@ def test_a_host_key_that_changed_is_refused(scene: Scene) -> None:
     error = scene.refused(3, "backup", "create", "victim", site="changed")
     assert error["code"] == "host_key_changed"
     assert "ssh-keygen -R" in error["hint"]
-    assert "nothing was changed" in error["message"]
 
 
 def test_a_host_that_does_not_answer_is_unreachable(scene: Scene) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -247,3 +250,37 @@ def test_a_course_goes_from_the_oldest_site_to_every_newer_one(
         same = ("activities", "users", "groups", "posts", "attempts", "submissions", "questions", "sections")
         assert {n: held[n] for n in same} == {n: whole[n] for n in same}
         assert {f.split()[1] for f in held["files"]} == {f.split()[1] for f in whole["files"]}
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+
+def test_the_token_is_seen_nowhere_on_the_way(desk: Desk, moodle: rig.LiveMoodle) -> None:
+    """Not in any command line, in what --verbose says, in the web server's log, nor in a file but its own."""
+    token, log = moodle.tokens["admin"], moodle.dataroot.parent / "web/web.log"
+    logged = log.stat().st_size
+    command = desk.run
+    process = subprocess.Popen(
+        [*command.argv, "--site", "live", "-v", "backup", "create", "GEN_XS", "--remove-remote", "--download",
+         str(command.home / "secret")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, env=command.env, cwd=command.home)  # fmt: skip
+    told: list[str] = []
+    reader = threading.Thread(target=lambda: told.append(process.communicate()[0]))
+    reader.start()
+    seen: set[bytes] = set()
+    while reader.is_alive():
+        for place in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                seen.add(place.read_bytes())
+    assert process.returncode == 0, told
+    assert any(b"ssh" in line for line in seen)
+    assert not [line for line in seen if token.encode() in line]
+    assert token not in told[0]
+    with log.open("rb") as file:
+        file.seek(logged)
+        fresh = file.read()
+    assert b"POST /webservice/pluginfile.php" in fresh
+    assert token.encode() not in fresh
+    for path in command.home.rglob("*"):
+        if path.is_file() and path.suffix != ".token":
+            assert token.encode() not in path.read_bytes(), path
