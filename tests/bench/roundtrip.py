@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "live"))
 
-from live.rig import LiveMoodle, start_site
+from rig import LiveMoodle, start_site  # type: ignore[import-not-found]
 
 
 def timed(deed: Callable[[], None]) -> float:
