@@ -139,7 +139,7 @@ def ended(
     *,
     begun: bool,
     on_progress: OnProgress = no_progress,
-    patience: float = SILENCE,
+    patience: float,
 ) -> Deed:
     """Wait until that deed has ended, clear up where its process was killed, and say how it ended.
 

@@ -81,7 +81,7 @@ def _find_out(site: Site, job: Job, entry: Entry, on_progress: OnProgress) -> Fo
             deeds.number_of(entry.facts, stage) or "",
             begun=entry.has_begun(stage),
             on_progress=on_progress,
-            patience=_PATIENCE,
+            patience=PATIENCE,
         )
     except Unreachable as silence:
         raise OutcomeUnknown(
@@ -93,7 +93,8 @@ def _find_out(site: Site, job: Job, entry: Entry, on_progress: OnProgress) -> Fo
     return after[stage](site, entry, deed, on_progress)
 
 
-_PATIENCE = 10.0
+PATIENCE = 10.0
+"""How long, in seconds, a silent site is asked again by ``resume``."""
 
 
 def _nothing(entry: Entry, why: str) -> Found:
