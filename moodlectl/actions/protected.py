@@ -10,9 +10,18 @@ from moodlectl.actions import deeds, restore, safety
 from moodlectl.actions.files import sha1_of
 from moodlectl.actions.recording import Entry, recorded
 from moodlectl.actions.verify import differences
-from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown
+from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown, Refused
 from moodlectl.ledger import Item, Job
-from moodlectl.site.port import Course, OnProgress, Restored, RestoreRequest, Site, no_progress
+from moodlectl.site.port import (
+    DANGERS,
+    Course,
+    OnProgress,
+    Restored,
+    RestorePlan,
+    RestoreRequest,
+    Site,
+    no_progress,
+)
 
 STAGE = "restore"
 
@@ -61,6 +70,7 @@ def run(
     with recorded(site, "restore", item, asked) as entry:
         saved = None
         if target is not None and protection.safety:
+            refuse_beforehand(site.restore_plan(request, on_progress))
             saved = safety.take(site, target, entry, on_progress)
             entry.note(**saved.facts())
         try:
@@ -73,6 +83,38 @@ def run(
         done = restore.Done(restored, differences(restored) if protection.verify else None)
         record(entry, done)
         return Protected(done, entry.job, saved)
+
+
+def refuse_beforehand(plan: RestorePlan) -> None:
+    """Refuse what the site would refuse, before a safety backup is made for nothing. Raises Refused."""
+    request, precheck = plan.request, plan.precheck
+    dangers = [danger for danger in plan.dangers if danger not in request.allow]
+    if dangers:
+        missing = f" ({', '.join(precheck.missing_plugins)})" if precheck.missing_plugins else ""
+        raise Refused(
+            f"Refused: {DANGERS.get(dangers[0], dangers[0])}{missing if dangers[0] == 'missing-plugins' else ''}.",
+            f"Accept it with --allow {dangers[0]}.",
+            code=dangers[0],
+            details={"dangers": dangers, "missing_plugins": list(precheck.missing_plugins)},
+        )
+    if request.users_conflict == "without-users":
+        return
+    conflicts = plan.users.conflicts
+    if conflicts:
+        raise Refused(
+            f"The site has other people under the same usernames: {', '.join(conflicts[:50])}.",
+            f"If they are the same people, say so: --map {conflicts[0]}={conflicts[0]} (OLD=NEW, repeatable; - leaves "
+            "them out), or --user-map FILE.csv for many. Or restore without people: --on-user-conflict without-users.",
+            code="user_conflict",
+            details={"precheck": list(precheck.errors), "conflicts": list(conflicts[:50])},
+        )
+    if precheck.errors:
+        raise Refused(
+            f"Moodle's pre-check found: {' '.join(precheck.errors)}",
+            "Nothing was changed. Remove the cause, or leave out the part of the backup it belongs to.",
+            code="precheck",
+            details={"precheck": list(precheck.errors)},
+        )
 
 
 def _source_facts(request: RestoreRequest) -> dict[str, Any]:
