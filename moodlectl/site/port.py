@@ -166,8 +166,9 @@ class Counts:
     """What a course, or a backup of one, holds, in numbers that can be compared.
 
     ``activities`` counts by module name. ``users`` are people enrolled (site) or included (backup). ``grades`` are
-    grades that have a value, ``questions`` question bank entries, ``files`` files of the course without its
-    backups, and ``file_bytes`` their sizes added up. None means not counted there.
+    grades that have a value, without totals that nobody has overridden (Moodle computes them when it likes),
+    ``questions`` question bank entries, ``files`` files of the course without its backups, and ``file_bytes`` their
+    sizes added up. None means not counted there.
     """
 
     sections: int | None = None

@@ -64,11 +64,12 @@ $out['members'] = $rows("SELECT g.name, u.username FROM {groups_members} m JOIN 
     JOIN {user} u ON u.id = m.userid WHERE g.courseid = ?", [$id]);
 $out['groupings'] = $rows("SELECT n.name, g.name FROM {groupings} n LEFT JOIN {groupings_groups} b ON b.groupingid = n.id
     LEFT JOIN {groups} g ON g.id = b.groupid WHERE n.courseid = ?", [$id]);
-$out['grade items'] = $rows("SELECT itemtype, itemmodule, itemname, itemnumber, idnumber, gradetype, grademin, grademax, gradepass,
-    hidden, locked FROM {grade_items} WHERE courseid = ?", [$id]);
+$out['grade items'] = $rows("SELECT itemtype, itemmodule, itemname, itemnumber, idnumber, gradetype, grademin,
+    CASE WHEN itemtype IN ('course', 'category') THEN 0 ELSE grademax END, gradepass, hidden, locked FROM {grade_items} WHERE courseid = ?", [$id]);
 $out['grades'] = $rows("SELECT i.itemtype, i.itemmodule, i.itemname, u.username, g.rawgrade, g.finalgrade, g.overridden,
     g.excluded, g.feedback FROM {grade_grades} g JOIN {grade_items} i ON i.id = g.itemid JOIN {user} u ON u.id = g.userid
-    WHERE i.courseid = ? AND (g.finalgrade IS NOT NULL OR g.feedback IS NOT NULL)", [$id]);
+    WHERE i.courseid = ? AND (g.finalgrade IS NOT NULL OR g.feedback IS NOT NULL)
+    AND (i.itemtype NOT IN ('course', 'category') OR g.overridden <> 0)", [$id]); // Moodle computes totals when it likes.
 $out['question bank'] = $rows("SELECT x.contextlevel, c.name, b.idnumber, q.name, q.qtype, q.defaultmark, v.version, v.status
     FROM {question} q JOIN {question_versions} v ON v.questionid = q.id
     JOIN {question_bank_entries} b ON b.id = v.questionbankentryid JOIN {question_categories} c ON c.id = b.questioncategoryid

@@ -320,7 +320,6 @@ def test_an_answer_that_nobody_heard_is_known_all_the_same(scene: Scene) -> None
     running.until(faults.executing(300))
     running.process.send_signal(19)  # it hears no more
     account = running.until(faults.done)
-    running.gone(account["pid"])
     faults.kill_client(running, account)
     job = faults.newest_job(scene.desk)
     assert scene.run("job", "resume", str(job.id))["state"] == "done"

@@ -50,11 +50,16 @@ def read_deed(number: str, reply: Record) -> Deed:
         progress=None if progress is None else int(progress) / 1000,
         course_id=account.get("course"),
         changed=bool(account.get("changed")),
-        unsettled=not running and phase not in ("done", "failed") or bool(account.get("trouble")),
+        unsettled=not running and (phase not in ("done", "failed") or _lies_about(account)),
         restored=read_restored(result) if done and kind == "restore" else None,
         made=read_made(result) if done and kind == "backup" else None,
         error=_error(account) if phase == "failed" else None,
     )
+
+
+def _lies_about(account: Record) -> bool:
+    """Whether something could not be cleared up, or stored backups are still set aside."""
+    return bool(account.get("trouble") or account.get("aside"))
 
 
 def _error(account: Record) -> MoodlectlError:

@@ -251,7 +251,8 @@ function moodlectl_count_course($courseid) {
         'grade_items' => $DB->count_records('grade_items', ['courseid' => $courseid]),
         'grades' => (int)$DB->count_records_sql('SELECT COUNT(gg.id) FROM {grade_grades} gg
             JOIN {grade_items} gi ON gi.id = gg.itemid
-            WHERE gi.courseid = ? AND (gg.finalgrade IS NOT NULL OR gg.rawgrade IS NOT NULL)', [$courseid]),
+            WHERE gi.courseid = ? AND (gg.finalgrade IS NOT NULL OR gg.rawgrade IS NOT NULL)
+            AND (gi.itemtype NOT IN (\'course\', \'category\') OR gg.overridden <> 0)', [$courseid]), // Totals come and go.
         'questions' => moodlectl_count_questions($context),
         'files' => $files['count'],
         'file_bytes' => $files['bytes'],

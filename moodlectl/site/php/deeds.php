@@ -335,7 +335,7 @@ function moodlectl_settle_banks(moodlectl_deed $deed) {
 }
 
 function moodlectl_settle_aside(moodlectl_deed $deed) {
-    return $deed->get('aside') ? ['put_back' => moodlectl_aside_return($deed->get('aside'))] : [];
+    return $deed->get('aside') ? ['put_back' => moodlectl_aside_return($deed->get('aside')), 'aside' => null] : [];
 }
 
 // --- stored backups, which a replace would delete with the rest -----------------------------------------------------

@@ -261,6 +261,7 @@ function moodlectl_restore_put_back(moodlectl_restore_job $job) {
     if ($job->aside !== null) {
         $job->putback = moodlectl_aside_return($job->aside);
         $job->aside = null;
+        $job->deed->note(['aside' => null]);
     }
 }
 
@@ -476,7 +477,11 @@ function moodlectl_restore_reconnect(moodlectl_restore_job $job) {
         $DB->get_field_sql('SELECT 1 ' . $DB->sql_null_from_clause());
     } catch (Throwable $e) {
         moodlectl_restore_quietly($job, 'database', function() use ($DB, $CFG) {
-            $DB->dispose();
+            try {
+                $DB->dispose();
+            } catch (Throwable $ignored) {
+                unset($ignored); // It stumbles over the temporary tables that went with the connection.
+            }
             $DB->connect($CFG->dbhost, $CFG->dbuser, $CFG->dbpass, $CFG->dbname, $CFG->prefix, $CFG->dboptions);
         });
     }

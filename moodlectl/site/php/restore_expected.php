@@ -167,14 +167,18 @@ function moodlectl_restore_expected_grades(moodlectl_restore_job $job, array $pa
 
 function moodlectl_restore_count_grades(moodlectl_restore_job $job, $path, $users, array &$found) {
     $known = $job->people['ids'];
-    moodlectl_restore_walk_xml($path, function($reader) use ($users, $known, &$found) {
+    $computed = false;
+    moodlectl_restore_walk_xml($path, function($reader) use ($users, $known, &$found, &$computed) {
         if ($reader->name === 'grade_item') {
             $found['items']++;
         } else if ($reader->name === 'itemtype') {
-            $found['total'] = $found['total'] || $reader->readString() === 'course';
+            $type = $reader->readString();
+            $computed = in_array($type, ['course', 'category'], true);
+            $found['total'] = $found['total'] || $type === 'course';
         } else if ($reader->name === 'grade_grade') {
             $grade = $users ? moodlectl_restore_record($reader->expand()) : null;
-            if ($grade && isset($known[(int)$grade->userid]) && (isset($grade->finalgrade) || isset($grade->rawgrade))) {
+            $has = $grade && (isset($grade->finalgrade) || isset($grade->rawgrade)) && (!$computed || !empty($grade->overridden));
+            if ($has && isset($known[(int)$grade->userid])) {
                 $found['grades']++;
             }
             return 'next';

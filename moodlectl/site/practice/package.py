@@ -160,7 +160,12 @@ def _counts(file: Element) -> bool:
 def count(package: Package) -> Counts:
     """What the package holds, in the numbers of the port."""
     items = list(grade_items(package))
-    grades = [grade for item in items for grade in item.iter("grade_grade")]
+    grades = [
+        grade
+        for item in items
+        for grade in item.iter("grade_grade")
+        if text(item, "itemtype") not in ("course", "category") or text(grade, "overridden") not in ("", "0")
+    ]  # totals are computed, and come and go
     questions = package.docs.get("questions.xml")
     groups = package.docs.get("groups.xml")
     counted = [file for file in package.files if _counts(file)]
