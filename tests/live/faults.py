@@ -201,16 +201,34 @@ def kill_both(running: Running, account: Account) -> None:
     running.gone(account["pid"])
 
 
-def fill_disk(running: Running, account: Account) -> None:
-    """From now on no file of more than 64 KiB can be written: what a quota does. The site's pool must lack the file."""
-    subprocess.run(["prlimit", "--pid", str(account["pid"]), "--fsize=65536"], check=True)
+@contextlib.contextmanager
+def full_disk(site: rig.LiveMoodle, hash_: str) -> Iterator[None]:
+    """No room for that content in the site's pool: a disk of 64 KiB where it would lie."""
+    place = site.dataroot / "filedir" / hash_[:2] / hash_[2:4]
+    site.php("@mkdir($arguments['place'], $CFG->directorypermissions, true);", place=str(place))
+    (place / hash_).unlink(missing_ok=True)
+    (site.dataroot / "trashdir" / hash_[:2] / hash_[2:4] / hash_).unlink(missing_ok=True)  # it would come from there
+    mode = place.stat().st_mode & 0o7777
+    if rig.AS_ROOT:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0777", "moodlectl-test", str(place)], check=True)
+    else:
+        place.chmod(0o500)
+    try:
+        yield
+    finally:
+        if rig.AS_ROOT:
+            subprocess.run(["umount", str(place)], check=True)
+        else:
+            place.chmod(mode)
 
 
 def take_memory(running: Running, account: Account) -> None:
     """From now on the process gets no more memory."""
     status = Path(f"/proc/{account['pid']}/status").read_text()
     held = int(re.findall(r"VmSize:\s+(\d+)", status)[0]) * 1024
-    subprocess.run(["prlimit", "--pid", str(account["pid"]), f"--as={held}"], check=True)
+    site = running.desk.site
+    user = ["sudo", "-n", "-u", site.web_user, "--"] if rig.AS_ROOT else []
+    subprocess.run([*user, "prlimit", "--pid", str(account["pid"]), f"--as={held}"], check=True)
 
 
 def end_database(running: Running, account: Account) -> None:

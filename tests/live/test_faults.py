@@ -67,13 +67,6 @@ echo 'LEFT:' . json_encode([
 ]);
 """
 
-FORGET_CONTENT = """
-foreach (['filedir', 'trashdir'] as $pool) {
-    $hash = $arguments['hash'];
-    @unlink("$CFG->dataroot/$pool/" . substr($hash, 0, 2) . '/' . substr($hash, 2, 2) . "/$hash");
-}
-"""
-
 
 @dataclass
 class Scene:
@@ -337,12 +330,11 @@ def test_a_database_that_hangs_up_in_the_middle(scene: Scene) -> None:
     _put_back_by_itself(scene, running)
 
 
-def test_a_disk_quota_reached_in_the_middle(scene: Scene) -> None:
-    scene.desk.site.php(FORGET_CONTENT, hash=scene.big_hash)
-    with faults.held(scene.desk.site, "SELECT id FROM {course_modules} WHERE course = ?", scene.course):
+def test_a_disk_that_is_full_in_the_middle(scene: Scene) -> None:
+    with faults.full_disk(scene.desk.site, scene.big_hash):
         running = scene.replace("--auto-undo")
-        break_at(scene, running, faults.deleting, faults.fill_disk)
-    _put_back_by_itself(scene, running)
+        scene.seen(running.until(faults.executing(1)))
+        _put_back_by_itself(scene, running)
 
 
 def test_memory_that_runs_out_in_the_middle(scene: Scene) -> None:
