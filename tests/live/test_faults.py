@@ -332,7 +332,7 @@ def test_a_database_that_hangs_up_in_the_middle(scene: Scene) -> None:
 
 def test_a_disk_that_is_full_in_the_middle(scene: Scene) -> None:
     with faults.full_disk(scene.desk.site, scene.big_hash):
-        running = scene.replace("--auto-undo")
+        running = scene.replace("--auto-undo", "--overwrite-config")  # the big file is of its settings
         scene.seen(running.until(faults.executing(1)))
         _put_back_by_itself(scene, running)
 
