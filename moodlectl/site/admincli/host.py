@@ -282,21 +282,21 @@ def _started(
     """A command at the end of the hops, ended with the block; its standard error is collected meanwhile."""
     process = shell.start(command)
     pieces: collections.deque[bytes] = collections.deque(maxlen=64)
-    assert process.stderr is not None
     listener = threading.Thread(target=_collect, args=(process.stderr, pieces), daemon=True)
-    listener.start()
 
     def errors() -> str:
         listener.join(5)
         return b"".join(pieces).decode(errors="replace")
 
-    try:
+    try:  # a Ctrl-C from here on ends the command, also one before it said anything
+        listener.start()
         yield process, errors
     except BaseException:
         _end(process)
         raise
     finally:
-        listener.join(1)
+        if listener.is_alive():
+            listener.join(1)
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError, ValueError):
