@@ -108,8 +108,9 @@ $out['stored backups'] = $rows("SELECT f.filearea, f.itemid, f.filepath, f.filen
     WHERE f.contextid = ? AND f.filename <> '.' AND f.component = 'backup'", [$context->id]);
 $out['blocks'] = $rows("SELECT x.contextlevel, b.blockname, b.defaultregion, b.configdata FROM {block_instances} b
     JOIN {context} x ON x.id = b.parentcontextid WHERE $below");
-$out['badges'] = $rows("SELECT b.name, b.description, b.status, u.username FROM {badge} b LEFT JOIN {badge_issued} i ON i.badgeid = b.id
-    LEFT JOIN {user} u ON u.id = i.userid WHERE b.courseid = ?", [$id]);
+$out['badges'] = $rows("SELECT b.name, b.description, b.status, b.issuername, b.message FROM {badge} b WHERE b.courseid = ?", [$id]);
+// Badges that people have been given leave with the course's content: Moodle makes them archived ones of the site
+// (lib/badgeslib.php badges_handle_course_deletion), and people keep them.
 $out['completion'] = $rows("SELECT m.name, cm.idnumber, u.username, c.completionstate FROM {course_modules_completion} c
     JOIN {course_modules} cm ON cm.id = c.coursemoduleid JOIN {modules} m ON m.id = cm.module JOIN {user} u ON u.id = c.userid
     WHERE cm.course = ?", [$id]);

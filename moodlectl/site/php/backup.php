@@ -321,9 +321,18 @@ function moodlectl_backup_name($controller, $course, array $area) {
     }
     $extension = moodlectl_backup_converter($plan) === null ? '.mbz' : '.imscc';
     $stem = substr($name, 0, -4);
-    $stored = $stem;
-    for ($n = 2; get_file_storage()->file_exists($area[0], $area[1], $area[2], 0, '/', $stored . $extension); $n++) {
-        $stored = $stem . '-' . $n;
+    // Two backups of the same minute must not both find the name free: it is reserved until this process ends.
+    $factory = \core\lock\lock_config::get_lock_factory('moodlectl_backup');
+    for ($n = 1; ; $n++) {
+        $stored = $n === 1 ? $stem : $stem . '-' . $n;
+        $lock = $factory->get_lock(sha1(implode('/', $area) . '/' . $stored), 0);
+        if ($lock && !get_file_storage()->file_exists($area[0], $area[1], $area[2], 0, '/', $stored . $extension)) {
+            $GLOBALS['moodlectl_backup_name_lock'] = $lock;
+            break;
+        }
+        if ($lock) {
+            $lock->release();
+        }
     }
     $plan->get_setting('filename')->set_value($stored . '.mbz');
     return $stored . $extension;
