@@ -70,8 +70,9 @@ def run(
     with recorded(site, "restore", item, asked) as entry:
         saved = None
         if target is not None and protection.safety:
+            whole = safety.ready(site, target)
             refuse_beforehand(site.restore_plan(request, on_progress))
-            saved = safety.take(site, target, entry, on_progress)
+            saved = safety.take(site, target, whole, entry, on_progress)
             entry.note(**saved.facts())
         try:
             restored = deeds.restored(site, request, entry, STAGE, on_progress)

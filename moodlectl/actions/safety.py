@@ -68,23 +68,40 @@ def folder() -> Path:
     return default_path().parent / "safety"
 
 
-def take(site: Site, course: Course, entry: Entry, on_progress: OnProgress = no_progress) -> SafetyBackup:
-    """Back the whole course up, bring it here, check every byte, and leave no copy on the site.
+@dataclass(frozen=True)
+class Whole:
+    """How a whole backup of a course is made here: the settings to ask for, and those the site will not give."""
 
-    Writes to the site only what it removes again. Raises Refused (``no_safety``) where the site would not let all
-    that matters be backed up, and Failed where the copy is not whole; the course is then untouched.
+    settings: Mapping[str, bool]
+    lacks: tuple[str, ...]
+
+
+def ready(site: Site, course: Course) -> Whole:
+    """How a safety backup of that course would be made. Reads only.
+
+    Raises Refused (``no_safety``, ``engine_cannot``) where the site would not let all that matters be backed up.
     """
     try:
-        settings, lacks = _everything(site, course)
+        return Whole(*_everything(site, course))
     except Refused as refused:
         if refused.code == "engine_cannot":
             refused.hint = f"{refused.hint or ''} To go without a safety backup: --no-safety-backup.".strip()
         raise
+
+
+def take(
+    site: Site, course: Course, whole: Whole, entry: Entry, on_progress: OnProgress = no_progress
+) -> SafetyBackup:
+    """Back the whole course up, bring it here, check every byte, and leave no copy on the site.
+
+    Writes to the site only what it removes again. Raises Failed where the copy is not whole; the course is then
+    untouched.
+    """
     place = folder()
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     counts = site.counts(course.id)
     try:
-        made = deeds.made(site, BackupRequest(course.id, settings), entry, STAGE, on_progress)
+        made = deeds.made(site, BackupRequest(course.id, whole.settings), entry, STAGE, on_progress)
     except OutcomeUnknown as lost:
         lost.message += ". That was the safety backup: nothing was restored"
         raise
@@ -95,7 +112,7 @@ def take(site: Site, course: Course, entry: Entry, on_progress: OnProgress = no_
         _check(path, course)
     finally:
         site.delete_backup(made.file)
-    return SafetyBackup(course, path, got.sha1 or "", counts, lacks)
+    return SafetyBackup(course, path, got.sha1 or "", counts, whole.lacks)
 
 
 def _everything(site: Site, course: Course) -> tuple[dict[str, bool], tuple[str, ...]]:

@@ -33,7 +33,8 @@ class Progress:
 
     ``phase`` is one of the few words a person sees: ``backup``, ``download``, ``upload``, ``unpack``, ``check``,
     ``restore``, ``verify``, ``scan``. ``unit`` is ``bytes`` or ``steps``. Once a deed, before its first lasting change,
-    the phase is ``BEGUN`` and ``done`` the id of the course it changes, 0 where that is still to be made.
+    the phase is ``BEGUN`` and ``done`` the id of the course it changes, 0 where that is still to be made; a site
+    whose deeds happen wholly or not at all has no need to say so.
     """
 
     phase: str

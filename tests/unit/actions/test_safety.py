@@ -37,7 +37,7 @@ def entry(site: PracticeSite) -> Iterator[Entry]:
 
 def test_it_holds_everything_and_leaves_nothing_there(site: PracticeSite, course: Course, entry: Entry) -> None:
     before = site.backups(course.id).files
-    saved = safety.take(site, course, entry)
+    saved = safety.take(site, course, safety.ready(site, course), entry)
     assert site.backups(course.id).files == before
     assert saved.path.parent == safety.folder()
     assert saved.path.stat().st_mode & 0o777 == 0o600
@@ -50,7 +50,7 @@ def test_it_holds_everything_and_leaves_nothing_there(site: PracticeSite, course
 
 
 def test_it_is_not_put_back_when_it_is_gone_or_changed(site: PracticeSite, course: Course, entry: Entry) -> None:
-    saved = safety.take(site, course, entry)
+    saved = safety.take(site, course, safety.ready(site, course), entry)
     entry.note(**saved.facts())
     job = ledger.job(entry.job)
     undo = safety.plan_undo(site, job)
