@@ -21,32 +21,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from moodlectl import ledger_schema
 from moodlectl.errors import AccessError, NotFound, Refused
 
 STATES = ("planned", "started", "done", "failed", "skipped", "unknown")
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS job (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, site TEXT NOT NULL, url TEXT NOT NULL,
-    state TEXT NOT NULL, created TEXT NOT NULL, ended TEXT, who TEXT NOT NULL, process TEXT NOT NULL,
-    options TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS item (
-    job INTEGER NOT NULL REFERENCES job (id), seq INTEGER NOT NULL, course TEXT NOT NULL, action TEXT NOT NULL,
-    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, source TEXT, target TEXT, started TEXT, ended TEXT,
-    message TEXT, facts TEXT NOT NULL DEFAULT '{}', PRIMARY KEY (job, seq)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS audit (
-    id INTEGER PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, job INTEGER NOT NULL, seq INTEGER NOT NULL,
-    event TEXT NOT NULL, detail TEXT NOT NULL);
-CREATE TRIGGER IF NOT EXISTS audit_stays BEFORE UPDATE ON audit
-    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS audit_keeps BEFORE DELETE ON audit
-    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
-PRAGMA user_version = 1;
-"""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One course of a job. ``facts`` are what a later look at the site needs: ids, hashes, the safety backup."""
+    """One course of a job. ``facts`` are what a later look at the site needs: ids, hashes, the safety backup.
+
+    In a batch ``spec`` is what the plan says of it, ``steps`` how many steps are done, and ``step`` the one under way,
+    or where it goes on.
+    """
 
     seq: int
     course: str
@@ -59,11 +46,15 @@ class Item:
     ended: datetime | None = None
     message: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    step: str | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job. ``running`` is whether the process that began it is still there."""
+    """One job. ``running`` is whether the process that works on it is there: ``process``, as host and number, since
+    ``since``. ``key`` is set for a batch: what must not run twice at once. ``message`` says why a batch rests."""
 
     id: int
     kind: str
@@ -76,6 +67,16 @@ class Job:
     running: bool
     options: Mapping[str, Any]
     items: tuple[Item, ...] = ()
+    key: str | None = None
+    process: str = ""
+    since: datetime | None = None
+    wish: str | None = None
+    message: str | None = None
+
+    @property
+    def batch(self) -> bool:
+        """Whether it is a job of many items, which the engine works on."""
+        return self.key is not None
 
     def totals(self) -> dict[str, int]:
         """How many items are in each state, with the keys of the contract."""
@@ -106,8 +107,14 @@ class Ledger:
             self._db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # what was started must be known after a power cut, too
-            self._db.executescript(_SCHEMA)
+            ledger_schema.prepare(self._db)
             self.path.chmod(0o600)
+        except ledger_schema.TooNew as error:
+            raise AccessError(
+                f"The record of what is done in {self.path} was written by a later moodlectl: {error}.",
+                "Nothing was begun. Use that one, or name another folder in MOODLECTL_STATE.",
+                code="ledger",
+            ) from error
         except (sqlite3.Error, OSError) as error:
             raise AccessError(
                 f"The record of what is done cannot be kept in {self.path}: {error}.",
@@ -278,11 +285,12 @@ def _no_job(number: int) -> NotFound:
 
 
 def _read_job(row: sqlite3.Row, items: tuple[Item, ...]) -> Job:
+    more = row.keys()  # an older ledger has fewer columns, and reading does not change it
     running = row["ended"] is None and _alive(row["process"])
     state = row["state"]
     if state == "started" and not running:
         state = "unknown"  # whoever began it is gone, and nobody wrote how it ended
-    items = tuple(_orphaned(item) if state == "unknown" and not running else item for item in items)
+    items = items if running else tuple(_orphaned(item) for item in items)
     return Job(
         id=row["id"],
         kind=row["kind"],
@@ -295,6 +303,11 @@ def _read_job(row: sqlite3.Row, items: tuple[Item, ...]) -> Job:
         running=running,
         options=json.loads(row["options"]),
         items=items,
+        key=row["key"] if "key" in more else None,
+        process=" ".join(row["process"].split(" ")[:2]),
+        since=_time(row["since"]) if "since" in more else None,
+        wish=row["wish"] if "wish" in more else None,
+        message=row["message"] if "message" in more else None,
     )
 
 
@@ -305,6 +318,7 @@ def _orphaned(item: Item) -> Item:
 
 
 def _read_item(row: sqlite3.Row) -> Item:
+    batch = "spec" in row.keys()  # noqa: SIM118 - a row is no mapping
     return Item(
         seq=row["seq"],
         course=row["course"],
@@ -317,6 +331,9 @@ def _read_item(row: sqlite3.Row) -> Item:
         ended=_time(row["ended"]),
         message=row["message"],
         facts=json.loads(row["facts"]),
+        spec=json.loads(row["spec"]) if batch else {},
+        steps=row["steps"] if batch else 0,
+        step=row["step"] if batch else None,
     )
 
 

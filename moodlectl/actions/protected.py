@@ -68,22 +68,34 @@ def run(
         facts={**_source_facts(request), "auto_undo": protection.auto_undo, "verify": protection.verify},
     )
     with recorded(site, "restore", item, asked) as entry:
-        saved = None
-        if target is not None and protection.safety:
-            whole = safety.ready(site, target)
-            refuse_beforehand(site.restore_plan(request, on_progress))
-            saved = safety.take(site, target, whole, entry, on_progress)
-            entry.note(**saved.facts())
-        try:
-            restored = deeds.restored(site, request, entry, STAGE, on_progress)
-        except Failed as error:
-            raise failed(site, entry, error, on_progress) from error
-        except OutcomeUnknown as error:
-            safety.explain(error, entry.job, entry.facts)
-            raise
-        done = restore.Done(restored, differences(restored) if protection.verify else None)
+        done, saved = within(site, request, target, protection, entry, on_progress)
         record(entry, done)
         return Protected(done, entry.job, saved)
+
+
+def within(
+    site: Site,
+    request: RestoreRequest,
+    target: Course | None,
+    protection: Protection,
+    entry: Entry,
+    on_progress: OnProgress = no_progress,
+) -> tuple[restore.Done, safety.SafetyBackup | None]:
+    """The same for a record that is open already; how it ended is left to the caller to write (``record``)."""
+    saved = None
+    if target is not None and protection.safety:
+        whole = safety.ready(site, target)
+        refuse_beforehand(site.restore_plan(request, on_progress))
+        saved = safety.take(site, target, whole, entry, on_progress)
+        entry.note(**saved.facts())
+    try:
+        restored = deeds.restored(site, request, entry, STAGE, on_progress)
+    except Failed as error:
+        raise failed(site, entry, error, on_progress) from error
+    except OutcomeUnknown as error:
+        safety.explain(error, entry.job, entry.facts)
+        raise
+    return restore.Done(restored, differences(restored) if protection.verify else None), saved
 
 
 def refuse_beforehand(plan: RestorePlan) -> None:

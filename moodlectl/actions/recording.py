@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,19 +13,21 @@ from moodlectl.ledger import Item, Ledger
 from moodlectl.site.port import BEGUN, OnProgress, Progress, Site
 
 
-class Entry:
-    """One job with one item, while its deed is under way. ``facts`` are all that was written down."""
+class Entry(ABC):
+    """One item of a job, while its deed is under way. ``facts`` are all that was written down."""
 
-    def __init__(self, ledger: Ledger, job: int, facts: Mapping[str, Any] | None = None) -> None:
-        self._ledger = ledger
+    def __init__(self, job: int, facts: Mapping[str, Any] | None = None) -> None:
         self.job = job
         self.facts: dict[str, Any] = dict(facts or {})
         self.state: str | None = None
 
+    @abstractmethod
     def note(self, **facts: Any) -> None:
         """Write facts down at once: what a later look at the site, or an undo, needs."""
-        self.facts.update(facts)
-        self._ledger.note(self.job, 1, **facts)
+
+    @abstractmethod
+    def end(self, state: str, message: str = "", **facts: Any) -> None:
+        """Write how it ended; what is written first stays."""
 
     def watching(self, stage: str, on_progress: OnProgress) -> OnProgress:
         """A progress callback that also writes down when the deed of that stage makes its first lasting change."""
@@ -41,8 +44,19 @@ class Entry:
         """Whether the deed of that stage is known to have made its first lasting change."""
         return f"begun_{stage}" in self.facts
 
+
+class _Single(Entry):
+    """The only item of a job of its own."""
+
+    def __init__(self, ledger: Ledger, job: int, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(job, facts)
+        self._ledger = ledger
+
+    def note(self, **facts: Any) -> None:
+        self.facts.update(facts)
+        self._ledger.note(self.job, 1, **facts)
+
     def end(self, state: str, message: str = "", **facts: Any) -> None:
-        """Write how it ended; what is written first stays."""
         if self.state is None:
             self.state = state
             self.facts.update(facts)
@@ -62,7 +76,7 @@ def recorded(
     try:
         job = ledger.begin(kind, site.name, site.info().url, options)
         ledger.start(job, item)
-        with _ending(site, Entry(ledger, job, item.facts)) as entry:
+        with _ending(site, _Single(ledger, job, item.facts)) as entry:
             yield entry
     finally:
         ledger.close()
@@ -77,7 +91,7 @@ def resumed(site: Site, job: int, path: Path | None = None) -> Iterator[Entry]:
     ledger = Ledger(path)
     try:
         item = ledger.adopt(job)
-        with _ending(site, Entry(ledger, job, item.facts)) as entry:
+        with _ending(site, _Single(ledger, job, item.facts)) as entry:
             yield entry
     finally:
         ledger.close()

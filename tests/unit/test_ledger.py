@@ -90,6 +90,56 @@ def test_the_audit_log_can_neither_be_changed_nor_shortened(path: Path) -> None:
     database.close()
 
 
+FIRST_FORM = """
+CREATE TABLE job (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, site TEXT NOT NULL, url TEXT NOT NULL,
+    state TEXT NOT NULL, created TEXT NOT NULL, ended TEXT, who TEXT NOT NULL, process TEXT NOT NULL,
+    options TEXT NOT NULL);
+CREATE TABLE item (
+    job INTEGER NOT NULL REFERENCES job (id), seq INTEGER NOT NULL, course TEXT NOT NULL, action TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, source TEXT, target TEXT, started TEXT, ended TEXT,
+    message TEXT, facts TEXT NOT NULL DEFAULT '{}', PRIMARY KEY (job, seq)) WITHOUT ROWID;
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, who TEXT NOT NULL, job INTEGER NOT NULL, seq INTEGER NOT NULL,
+    event TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER audit_keeps BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+PRAGMA user_version = 1;
+INSERT INTO job VALUES (7, 'restore', 'school', 'https://m', 'done', '2026-11-01T10:00:00.000+00:00',
+    '2026-11-01T10:01:00.000+00:00', 'me@here', 'here 1 2', '{"mode": "new"}');
+INSERT INTO item VALUES (7, 1, 'BIO', 'new', 'done', 1, 'x.mbz', 'category 3', '2026-11-01T10:00:00.000+00:00',
+    '2026-11-01T10:01:00.000+00:00', NULL, '{"course": 12}');
+INSERT INTO audit VALUES (1, '2026-11-01T10:00:00.000+00:00', 'me@here', 7, 1, 'started', '{}');
+"""
+
+
+def test_a_ledger_of_the_first_form_is_read_as_it_is_and_mended_when_written(path: Path) -> None:
+    path.parent.mkdir()
+    database = sqlite3.connect(path)
+    database.executescript(FIRST_FORM)
+    before = ledger.job(7, path)
+    assert (before.state, before.items[0].facts, before.batch) == ("done", {"course": 12}, False)
+    assert database.execute("PRAGMA user_version").fetchone() == (1,)  # looking has changed nothing
+    Ledger(path).close()
+    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    assert ledger.job(7, path) == before
+    assert len(list(ledger.audit(path))) == 1
+    database.execute("PRAGMA user_version = 1")  # as the first moodlectl did to every ledger it opened
+    Ledger(path).close()
+    assert ledger.job(7, path) == before
+    database.close()
+
+
+def test_a_ledger_of_a_later_moodlectl_is_left_alone(path: Path) -> None:
+    Ledger(path).close()
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 99")
+    with pytest.raises(AccessError, match="a later moodlectl"):
+        Ledger(path)
+    assert database.execute("PRAGMA user_version").fetchone() == (99,)
+    database.close()
+
+
 def test_where_no_record_can_be_kept_nothing_is_begun(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AccessError, match="cannot be kept") as error:
