@@ -139,7 +139,8 @@ def _both_said(raw: Raw, said: Mapping[str, Any]) -> Iterator[Problem]:
     for group in ONE_OF:
         found = [column for column in group if column in raw.values]
         if len(found) > 1:
-            yield Problem(raw.places[found[1]], found[1], f"{found[0]} is said as well; a row can have only one of them")
+            told = f"{found[0]} is said as well; a row can have only one of them"
+            yield Problem(raw.places[found[1]], found[1], told)
 
 
 def _with_defaults(defaults: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,7 +201,8 @@ def _missing(row: Row, kind: Kind) -> Iterator[Problem]:
     if row.mode != "replace":
         for name in ("keep_enrolments", "keep_groups"):
             if getattr(row, name):
-                yield Problem(row.at(name), name, "it only means something with mode replace: nothing else deletes them")
+                told = "it only means something with mode replace: nothing else deletes them"
+                yield Problem(row.at(name), name, told)
     if row.startdate and row.enddate and row.enddate <= row.startdate:
         yield Problem(row.at("enddate"), "enddate", f"{row.enddate} is not after the start, {row.startdate}")
     if row.user_map is not None and not row.user_map.is_file():

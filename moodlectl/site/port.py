@@ -449,6 +449,74 @@ The same things, in the same words, are read from backup files by ``moodlectl.mb
 OnIdentity = Callable[[Identity], None]
 
 
+# --- a course's place on its site, beyond what lists show ---------------------------------------------------------
+
+EnrolmentsBecome = Literal["manual", "suspended"]
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Somebody enrolled in a course, as ``Person``: with the short names of the roles in the course itself, and the
+    methods that enrol them. ``active`` is whether one of these enrolments is not suspended."""
+
+    id: int
+    username: str
+    email: str = ""
+    firstname: str = ""
+    lastname: str = ""
+    firstaccess: int = 0
+    deleted: bool = False
+    mnethosturl: str | None = None
+    roles: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    active: bool = True
+
+
+@dataclass(frozen=True)
+class EnrolMethod:
+    """One enrolment method in a course: the plugin's name, whether it is switched on there, how many it enrols."""
+
+    method: str
+    active: bool
+    people: int
+
+
+@dataclass(frozen=True)
+class CourseFacts:
+    """What is known of a course beyond the lists. Days are the acting user's, None where Moodle stores 0.
+
+    ``original_course_id`` is the course of this very site whose backup it was made from, None where Moodle does not
+    say: made otherwise, or by a Moodle before 3.10.
+    """
+
+    course: Course
+    original_course_id: int | None
+    startday: date | None
+    endday: date | None
+    people: tuple[Enrolled, ...]
+    methods: tuple[EnrolMethod, ...]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How a course is to be; what is None stays. The dates of a course alone move, not those inside it.
+
+    ``people`` are enrolled by hand with those roles (usernames, short names of roles), in addition to who is there.
+    ``enrolments`` ``manual``: everybody gets a manual enrolment that is as the one they had, and all other methods are
+    switched off; ``suspended``: every enrolment is suspended, and all methods but the manual one are switched off.
+    """
+
+    fullname: str | None = None
+    shortname: str | None = None
+    idnumber: str | None = None
+    category_id: int | None = None
+    startdate: date | None = None
+    enddate: date | None = None
+    visible: bool | None = None
+    people: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    enrolments: EnrolmentsBecome | None = None
+
+
 # --- people of a backup, looked at from a site ------------------------------------------------------------------
 
 
@@ -627,6 +695,25 @@ class Site(Protocol):
 
     def forget_deed(self, number: str) -> None:
         """Let the site forget one that has ended, when that has been written down elsewhere."""
+
+    def course_facts(self, course_id: int) -> CourseFacts:
+        """Who is enrolled and how, and what the course was made from. Needs a shell. Reads only."""
+
+    def enrolment_methods(self) -> Mapping[str, bool]:
+        """The enrolment plugins the site has, and whether each is switched on. Needs a shell. Reads only."""
+
+    def arrange(self, course_id: int, arrangement: Arrangement) -> Course:
+        """Name, place, show, enrol as asked; what is so already is left. Writes to the site; may be repeated.
+
+        All or nothing. Raises Refused where a name is taken or a role or person is not there, AccessError.
+        """
+
+    def make_category(self, path: Sequence[str], *, idnumber: str = "", visible: bool = True) -> Category:
+        """The category of that path, or with that idnumber, made where there is none, with those above it.
+
+        ``visible`` is for those that are made. Writes to the site; may be repeated. Raises Refused where the path and
+        the idnumber belong to two categories, AccessError.
+        """
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run the site's automated backups now, for every course that is due. Writes to the site."""

@@ -10,8 +10,9 @@ import moodlectl
 PACKAGE = Path(moodlectl.__file__).parent
 LEAVES = {"ledger", "ledger_schema", "ledger_batch", "errors", "config", "config_words", "credentials", "secret", "version", "neighbours"}
 MAY = {
-    "cli": {"cli", "actions", "site.opening", "site.port", "mbz", *LEAVES},
-    "actions": {"actions", "site.port", "site.opening", "mbz", *LEAVES},
+    "cli": {"cli", "actions", "site.opening", "site.port", "mbz", "plans", *LEAVES},
+    "actions": {"actions", "site.port", "site.opening", "mbz", "plans", *LEAVES},
+    "plans": {"plans", "errors"},
     "mbz": {"mbz", "errors"},
     "site.port": {"errors"},
     "site": {"site", "mbz", *LEAVES},

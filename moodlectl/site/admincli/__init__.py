@@ -6,7 +6,7 @@ they have no option for is refused by name (``engine_cannot``) before anything r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from moodlectl.site.live import courses
 from moodlectl.site.port import (
     AREAS,
     Area,
+    Arrangement,
     AutomatedRun,
     BackupFile,
     BackupListing,
@@ -26,6 +27,7 @@ from moodlectl.site.port import (
     Check,
     Counts,
     Course,
+    CourseFacts,
     CourseRef,
     Deed,
     Inside,
@@ -189,6 +191,22 @@ class AdminCliSite:
 
     def forget_deed(self, number: str) -> None:
         """Nothing is kept, so nothing is to be forgotten."""
+
+    def course_facts(self, course_id: int) -> CourseFacts:
+        """Refused: no script tells who is enrolled."""
+        raise refusals.no_script("tell who is enrolled and how")
+
+    def enrolment_methods(self) -> Mapping[str, bool]:
+        """Refused: no script tells the site's enrolment methods."""
+        raise refusals.no_script("tell the enrolment methods of the site")
+
+    def arrange(self, course_id: int, arrangement: Arrangement) -> Course:
+        """Refused: no script changes a course."""
+        raise refusals.no_script("change a course's name, place, visibility or enrolments")
+
+    def make_category(self, path: Sequence[str], *, idnumber: str = "", visible: bool = True) -> Category:
+        """Refused: no script makes a category."""
+        raise refusals.no_script("make a category")
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run ``admin/cli/automated_backups.php``, and say what is to be seen of it. Writes to the site."""

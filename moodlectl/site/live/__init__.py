@@ -8,7 +8,7 @@ downloads are off), the host is asked instead.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +17,7 @@ from moodlectl.errors import AccessError, MoodlectlError, Unreachable
 from moodlectl.site.port import (
     AREAS,
     Area,
+    Arrangement,
     AutomatedRun,
     BackupFile,
     BackupListing,
@@ -26,6 +27,7 @@ from moodlectl.site.port import (
     Check,
     Counts,
     Course,
+    CourseFacts,
     CourseRef,
     Deed,
     Inside,
@@ -273,6 +275,33 @@ class LiveSite:
         from moodlectl.site.live import deeds
 
         deeds.forget(self._host("clearing up"), number)
+
+    # --- a course's place -------------------------------------------------------------------------------------------
+
+    def course_facts(self, course_id: int) -> CourseFacts:
+        """Who is enrolled and how, and what the course was made from. Needs a shell. Reads only."""
+        from moodlectl.site.live import arranging
+
+        return arranging.course_facts(self._host("telling who is enrolled and how"), course_id)
+
+    def enrolment_methods(self) -> Mapping[str, bool]:
+        """The enrolment plugins there are, and whether each is switched on. Needs a shell. Reads only."""
+        from moodlectl.site.live import arranging
+
+        return arranging.enrolment_methods(self._host("telling the enrolment methods of the site"))
+
+    def arrange(self, course_id: int, arrangement: Arrangement) -> Course:
+        """Name, place, show, enrol as asked. Needs a shell. Writes to the site; may be repeated."""
+        from moodlectl.site.live import arranging
+
+        return arranging.arrange(self._host("arranging a course"), course_id, arrangement)
+
+    def make_category(self, path: Sequence[str], *, idnumber: str = "", visible: bool = True) -> Category:
+        """The category, made where there is none. Needs a shell. Writes to the site; may be repeated."""
+        from moodlectl.site.live import arranging
+
+        host = self._host("making a category")
+        return arranging.make_category(host, path, idnumber=idnumber, visible=visible)
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run the automated backups that are due. Needs a shell. Writes to the site."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from moodlectl.site.port import (
     AREAS,
     Activity,
     Area,
+    Arrangement,
     AutomatedRun,
     BackupFile,
     BackupListing,
@@ -24,6 +25,7 @@ from moodlectl.site.port import (
     Check,
     Counts,
     Course,
+    CourseFacts,
     CourseRef,
     Deed,
     Inside,
@@ -473,6 +475,41 @@ class PracticeSite:
         if path is None:
             raise UsageError("A restore needs a backup: a file, or one stored on the site.", code="no_source")
         return read_backup(path, self.store, on_progress, keep_files=keep_files)
+
+    # --- a course's place -----------------------------------------------------------------------------------
+
+    def course_facts(self, course_id: int) -> CourseFacts:
+        """Who is enrolled and how, and what the course was made from. Reads only."""
+        from moodlectl.site.practice import arranging
+
+        course = self._require_course(course_id)
+        self._actor().need("moodle/course:viewparticipants", course_id, "see who is enrolled in this course")
+        return arranging.facts(self.store, course)
+
+    def enrolment_methods(self) -> Mapping[str, bool]:
+        """The enrolment plugins there are, and whether each is switched on. Reads only."""
+        from moodlectl.site.practice import arranging
+
+        return dict(arranging.METHODS)
+
+    def arrange(self, course_id: int, arrangement: Arrangement) -> Course:
+        """Name, place, show, enrol as asked; all or nothing. Writes to the site; may be repeated."""
+        from moodlectl.site.practice import arranging
+
+        course, acting = self._require_course(course_id), self._actor()
+        if arrangement.category_id is not None:
+            self._require_category(arrangement.category_id)
+        with self.store.transaction():
+            arranging.arrange(self.store, course, arrangement, acting, int(time.time()))
+        return self._require_course(course_id)
+
+    def make_category(self, path: Sequence[str], *, idnumber: str = "", visible: bool = True) -> Category:
+        """The category, made where there is none. Writes to the site; may be repeated."""
+        from moodlectl.site.practice import arranging
+
+        with self.store.transaction():
+            number = arranging.make_category(self.store, path, idnumber, visible=visible, actor=self._actor())
+        return next(one for one in self.categories() if one.id == number)
 
     # --- automated ------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 
 from moodlectl.errors import Refused
 from moodlectl.site.port import Counts, LockedBy, Precheck, RestoreRequest, Setting
+from moodlectl.site.practice import arranging
 from moodlectl.site.practice.cut import by_number, cut
 from moodlectl.site.practice.merge import empty, gaps, merge_into
 from moodlectl.site.practice.package import Package, count, enrolled
@@ -184,6 +185,8 @@ def carry_out(store: Store, prepared: Prepared, actor: Actor, now: int) -> tuple
     merge_into(target, part, store)
     _afterwards(prepared, target)
     store.save(target, category)
+    if request.mode == "new" and prepared.same_site:
+        arranging.set_original(store, target.course_id, int(prepared.read.fact("original_course_id") or 0))
     return target.course_id, {old: numbers.get("cm", old, 0) for old in cms}
 
 
