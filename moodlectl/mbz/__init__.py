@@ -26,6 +26,7 @@ from moodlectl.mbz.manifest import (
     SectionFacts,
 )
 from moodlectl.mbz.people import UserRecord, read_people, read_users
+from moodlectl.mbz.poolfiles import PoolFile, pool_files
 from moodlectl.mbz.sources import FileSource, Source
 from moodlectl.mbz.text import is_printable, printable
 
@@ -44,6 +45,7 @@ __all__ = [
     "Member",
     "OriginalSite",
     "Plugins",
+    "PoolFile",
     "Problem",
     "SectionFacts",
     "Source",
@@ -54,6 +56,7 @@ __all__ = [
     "is_printable",
     "open_backup",
     "parse_manifest",
+    "pool_files",
     "printable",
     "read_people",
     "read_users",

@@ -10,7 +10,7 @@ bytes; text is as Moodle stores it, not escaped for a terminal.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -607,6 +607,64 @@ class Inside(Protocol):
         """Its bytes from the start."""
 
 
+# --- the contents of files ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Content:
+    """One content of Moodle's file pool: Moodle keeps each once, under its sha1, however many files have it."""
+
+    sha1: str
+    size: int
+
+
+@dataclass(frozen=True)
+class HeldContent:
+    """A content that was put into a pool ahead of the courses; ``claimed`` when some file has it by now."""
+
+    sha1: str
+    size: int
+    since: datetime
+    claimed: bool
+
+
+@dataclass(frozen=True)
+class ContentsTaken:
+    """What a pool took of a stream: how many and their bytes; which the sender had not got; which were not theirs."""
+
+    count: int = 0
+    bytes: int = 0
+    missing: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+class Pool(Protocol):
+    """A site's file pool, content by content. Its methods raise AccessError where the acting user is no administrator.
+
+    A stream of contents, as one pool sends it and another takes it, is described in ``moodlectl.site.contents``.
+    """
+
+    def lacking(self, contents: Sequence[Content]) -> Sequence[Content]:
+        """Those that the pool has not got, or not whole. Reads only."""
+
+    def send(self, contents: Sequence[Content], receive: Callable[[bytes], None], *, pack: bool = False) -> None:
+        """Those contents as one stream, packed where that helps and ``pack`` says so. Reads only."""
+
+    def take(
+        self, stream: Iterable[bytes], coming: Sequence[Content], on_progress: OnProgress = no_progress
+    ) -> ContentsTaken:
+        """Put the contents of a stream into the pool, each checked by its sha1; what is in stays, should it break off.
+
+        ``coming`` is what is in it. Writes to the site, nothing that a course sees. Raises Refused for want of space.
+        """
+
+    def held(self) -> Sequence[HeldContent]:
+        """What was put there ahead and not released since, oldest first. Reads only."""
+
+    def release(self, sha1s: Sequence[str], *, unclaimed: bool = False) -> int:
+        """Let go of those that files have claimed, with ``unclaimed`` of all; how many went. Writes to the site."""
+
+
 # --- the port ---------------------------------------------------------------------------------------------------
 
 
@@ -714,6 +772,9 @@ class Site(Protocol):
         ``visible`` is for those that are made. Writes to the site; may be repeated. Raises Refused where the path and
         the idnumber belong to two categories, AccessError.
         """
+
+    def pool(self) -> Pool:
+        """The site's file pool. Raises AccessError without a shell, Refused where scripts are all there is."""
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run the site's automated backups now, for every course that is due. Writes to the site."""

@@ -34,6 +34,7 @@ from moodlectl.site.port import (
     OnIdentity,
     OnProgress,
     Person,
+    Pool,
     Restored,
     RestorePlan,
     RestoreRequest,
@@ -207,6 +208,10 @@ class AdminCliSite:
     def make_category(self, path: Sequence[str], *, idnumber: str = "", visible: bool = True) -> Category:
         """Refused: no script makes a category."""
         raise refusals.no_script("make a category")
+
+    def pool(self) -> Pool:
+        """Refused: no script moves the contents of files."""
+        raise refusals.no_script("move the contents of files")
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run ``admin/cli/automated_backups.php``, and say what is to be seen of it. Writes to the site."""

@@ -34,6 +34,7 @@ from moodlectl.site.port import (
     OnIdentity,
     OnProgress,
     Person,
+    Pool,
     Restored,
     RestorePlan,
     RestoreRequest,
@@ -302,6 +303,12 @@ class LiveSite:
 
         host = self._host("making a category")
         return arranging.make_category(host, path, idnumber=idnumber, visible=visible)
+
+    def pool(self) -> Pool:
+        """The site's file pool. Needs a shell."""
+        from moodlectl.site.live import contents
+
+        return contents.LivePool(self._host("moving the contents of files"), self._config.acting)
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run the automated backups that are due. Needs a shell. Writes to the site."""

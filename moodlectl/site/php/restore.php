@@ -114,6 +114,7 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         moodlectl_restore_check_texts($job);
         moodlectl_restore_receive($job);
         moodlectl_restore_unpack($job);
+        moodlectl_contents_fill($job->base);
         moodlectl_restore_read($job);
         moodlectl_restore_choose($job);
         moodlectl_restore_find_dangers($job);

@@ -32,6 +32,7 @@ from moodlectl.site.port import (
     OnIdentity,
     OnProgress,
     Person,
+    Pool,
     Progress,
     Restored,
     RestorePlan,
@@ -528,6 +529,12 @@ class PracticeSite:
         from moodlectl.site.practice import deeds
 
         deeds.forget(self.store, number)
+
+    def pool(self) -> Pool:
+        """The site's file pool."""
+        from moodlectl.site.practice import contents
+
+        return contents.PracticePool(self.store, self._actor(None))
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Back up every visible course now, keeping the newest two of each. Writes to the site."""

@@ -32,7 +32,8 @@ def identities(store: Store, course_id: int, actor: Actor, *, with_users: bool =
     package = maker.with_people(store, store.load(course_id))
     # What is locked for backups may still be looked at.
     sheet = backup_sheet(package, Locks(actor.user.username, frozenset(), {}))
-    sheet.apply({name: name not in _OFF and (with_users or name != "users") for name, *_ in BACKUP_ROOT})
+    off = _OFF if with_users else _OFF | {name for name, _, needs in BACKUP_ROOT if name == "users" or "users" in needs}
+    sheet.apply({name: name not in off for name, *_ in BACKUP_ROOT})
     taken = chosen(sheet, package)
     labels = Labels("identities.mbz", "0" * 32, maker.MODES["general"], 0, maker.WWWROOT, identifier_hash(store))
     with tempfile.TemporaryDirectory(prefix="moodlectl-") as folder:

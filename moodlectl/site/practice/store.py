@@ -298,7 +298,10 @@ class Store:
 
     def sweep(self) -> None:
         """Remove content from the pool that nothing speaks of any more, inside a transaction of the caller's."""
-        used = {str(row[0]) for row in self.rows("SELECT contenthash FROM files UNION SELECT contenthash FROM backups")}
+        kept = ["files", "backups"]
+        kept += ["held"] if self.rows("SELECT 1 FROM sqlite_master WHERE name = 'held'") else []
+        everything = " UNION ".join(f"SELECT contenthash FROM {table}" for table in kept)
+        used = {str(row[0]) for row in self.rows(everything)}
         for path in self.pool.glob("??/*"):
             if path.name not in used:
                 path.unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""A backup without the contents of its files, and whole again: only the file pool goes, and the manifest says so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from moodlectl.errors import Refused
+from moodlectl.mbz.archive import INDEX, MANIFEST, Member, ProgressBytes, open_backup
+from moodlectl.mbz.limits import LIMITS, Limits
+from moodlectl.mbz.poolfiles import PoolFile, pool_files
+from moodlectl.mbz.sources import Source
+from moodlectl.mbz.tally import POOL
+from moodlectl.mbz.writer import Item, TgzWriter
+
+_WITH, _WITHOUT = b"<include_files>1</include_files>", b"<include_files>0</include_files>"
+_POOL_FOLDER = "files"
+_FILES = "files.xml"
+Content = tuple[str, int]
+OnContent = Callable[[str, Iterator[memoryview]], None]
+
+
+def write_lean(
+    where: Path | Source,
+    out: BinaryIO,
+    on_content: OnContent | None = None,
+    *,
+    progress: ProgressBytes | None = None,
+    limits: Limits = LIMITS,
+) -> tuple[Content, ...]:
+    """Write a backup to ``out`` as a tgz that carries no files; returns sha1 and size of each content it carried.
+
+    ``on_content`` is handed each of those with its bytes, where the backup has them at hand; they are checked against
+    their names. The source is walked through twice, in constant memory. Raises Refused for what is no whole backup.
+    """
+    items: list[Item] = []
+    carried: dict[str, int] = {}
+    with open_backup(where, limits=limits) as archive:
+        for member in archive.members():
+            if found := POOL.fullmatch(member.name):
+                carried[found[2]] = member.size
+            elif member.name != INDEX and not _of_pool(member.name):
+                items.append(Item(member.name, member.size, member.kind))
+    if not any(item.name == MANIFEST for item in items):
+        raise Refused(
+            f"This is an archive, but no Moodle backup: it has no {MANIFEST}.",
+            "Name a backup that Moodle wrote.",
+            code="not_a_backup",
+        )
+    with open_backup(where, progress=progress, limits=limits) as archive:
+        writer = TgzWriter(out, items)
+        for member in archive.members():
+            if found := POOL.fullmatch(member.name):
+                if on_content is not None:
+                    _hand_over(member, found[2], on_content)
+            elif member.name != INDEX and not _of_pool(member.name):
+                writer.add(Item(member.name, member.size, member.kind), _bytes(member, (_WITH, _WITHOUT), limits))
+        writer.close()
+    return tuple(sorted(carried.items()))
+
+
+def write_whole(
+    lean: Path,
+    out: BinaryIO,
+    contents: Callable[[PoolFile], Iterable[bytes]],
+    *,
+    progress: ProgressBytes | None = None,
+    limits: Limits = LIMITS,
+) -> tuple[PoolFile, ...]:
+    """Write a backup without files to ``out`` as an ordinary one, each content asked of ``contents``; returns those.
+
+    Any Moodle restores the result. Raises Refused for what is no whole backup, Failed where a content has another size.
+    """
+    pool = pool_files(lean, limits=limits)
+    items: list[Item] = []
+    with open_backup(lean, limits=limits) as archive:
+        for member in archive.members():
+            if member.name == _FILES:
+                items += _pool_items(pool)
+            if member.name != INDEX and not _of_pool(member.name):
+                items.append(Item(member.name, member.size, member.kind))
+    with open_backup(lean, progress=progress, limits=limits) as archive:
+        writer = TgzWriter(out, items)
+        for member in archive.members():
+            if member.name == _FILES:
+                _add_pool(writer, pool, contents)
+            if member.name != INDEX and not _of_pool(member.name):
+                writer.add(Item(member.name, member.size, member.kind), _bytes(member, (_WITHOUT, _WITH), limits))
+        writer.close()
+    return pool
+
+
+def _of_pool(name: str) -> bool:
+    return name == _POOL_FOLDER or name.startswith(f"{_POOL_FOLDER}/")
+
+
+def _hand_over(member: Member, sha1: str, on_content: OnContent) -> None:
+    digest = hashlib.sha1(usedforsecurity=False)
+
+    def checked() -> Iterator[memoryview]:
+        for chunk in member.chunks():
+            digest.update(chunk)
+            yield chunk
+        if digest.hexdigest() != sha1:
+            raise Refused(
+                f"The backup is damaged: the content {sha1} is another one.",
+                "'moodlectl backup verify' shows what else is wrong with it.",
+                code="content_damaged",
+                details={"content": sha1},
+            )
+
+    on_content(sha1, checked())
+
+
+def _bytes(member: Member, change: tuple[bytes, bytes], limits: Limits) -> Iterable[bytes | memoryview]:
+    """A member's bytes; the manifest says anew whether there are files."""
+    if member.name != MANIFEST:
+        return member.chunks()
+    text = member.read(limits.manifest_bytes)
+    return (text.replace(*change, 1),)  # as long as it was: the archive's index stays true
+
+
+def _pool_items(pool: tuple[PoolFile, ...]) -> Iterator[Item]:
+    yield Item(_POOL_FOLDER, 0, "dir")
+    last = ""
+    for one in pool:
+        if one.sha1[:2] != last:
+            last = one.sha1[:2]
+            yield Item(f"{_POOL_FOLDER}/{last}", 0, "dir")
+        yield Item(_place(one), one.size, "file")
+
+
+def _add_pool(
+    writer: TgzWriter, pool: tuple[PoolFile, ...], contents: Callable[[PoolFile], Iterable[bytes]]
+) -> None:
+    held = {_place(one): one for one in pool}
+    for item in _pool_items(pool):
+        writer.add(item, contents(held[item.name]) if item.kind == "file" else ())
+
+
+def _place(one: PoolFile) -> str:
+    return f"{_POOL_FOLDER}/{one.sha1[:2]}/{one.sha1}"
