@@ -9,6 +9,7 @@ Secrets never come here: options are what the command line said, and no command 
 
 from __future__ import annotations
 
+import functools
 import getpass
 import json
 import os
@@ -16,7 +17,7 @@ import socket
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,10 +125,10 @@ class Ledger:
 
     def begin(self, kind: str, site: str, url: str, options: Mapping[str, Any]) -> int:
         """A new job; returns its number."""
-        with self._transaction():
+        with self.transaction():
             row = self._db.execute(
                 "INSERT INTO job (kind, site, url, state, created, who, process, options) VALUES (?,?,?,?,?,?,?,?)",
-                (kind, site, url, "started", _now(), who(), _process(), _json(options)),
+                (kind, site, url, "started", now(), who(), process(), dumped(options)),
             )
             job = int(row.lastrowid or 0)
             self._audit(job, 0, "job", {"kind": kind, "site": site, "url": url, "options": dict(options)})
@@ -135,19 +136,19 @@ class Ledger:
 
     def start(self, job: int, item: Item) -> None:
         """Write *started* for one item, before the deed."""
-        with self._transaction():
+        with self.transaction():
             self._db.execute(
                 "INSERT INTO item (job, seq, course, action, state, attempts, source, target, started, facts)"
                 " VALUES (?,?,?,?,'started',1,?,?,?,?)"
                 " ON CONFLICT (job, seq) DO UPDATE SET state = 'started', attempts = attempts + 1, started = ?9",
-                (job, item.seq, item.course, item.action, item.source, item.target, _now(), _json(item.facts), _now()),
+                (job, item.seq, item.course, item.action, item.source, item.target, now(), dumped(item.facts), now()),
             )
             detail = {"course": item.course, "action": item.action, "source": item.source, "target": item.target}
             self._audit(job, item.seq, "started", {**detail, **item.facts})
 
     def adopt(self, job: int) -> Item:
         """Take up a job whose process is gone; returns its item. Raises NotFound, and Refused while it is at work."""
-        with self._transaction():
+        with self.transaction():
             found = _job(self._db, job)
             if found.running:
                 raise Refused(
@@ -158,40 +159,40 @@ class Ledger:
             if not found.items:
                 raise NotFound(f"Job {job} has begun nothing.", code="job_empty")
             self._db.execute(
-                "UPDATE job SET state = 'started', ended = NULL, process = ? WHERE id = ?", (_process(), job)
+                "UPDATE job SET state = 'started', ended = NULL, process = ? WHERE id = ?", (process(), job)
             )
             self._audit(job, 1, "resumed", {})
         return found.items[0]
 
     def note(self, job: int, seq: int, **facts: Any) -> None:
         """Add facts to an item while its deed is under way."""
-        with self._transaction():
+        with self.transaction():
             row = self._db.execute("SELECT facts FROM item WHERE job = ? AND seq = ?", (job, seq)).fetchone()
             known = json.loads(row[0]) if row else {}
             self._db.execute(
-                "UPDATE item SET facts = ? WHERE job = ? AND seq = ?", (_json({**known, **facts}), job, seq)
+                "UPDATE item SET facts = ? WHERE job = ? AND seq = ?", (dumped({**known, **facts}), job, seq)
             )
             self._audit(job, seq, "note", facts)
 
     def end(self, job: int, seq: int, state: str, message: str = "", **facts: Any) -> None:
         """Write how one item ended, after it was verified; the job's own state follows from its items."""
         assert state in STATES
-        with self._transaction():
+        with self.transaction():
             row = self._db.execute("SELECT facts FROM item WHERE job = ? AND seq = ?", (job, seq)).fetchone()
             known = json.loads(row[0]) if row else {}
             self._db.execute(
                 "UPDATE item SET state = ?, ended = ?, message = ?, facts = ? WHERE job = ? AND seq = ?",
-                (state, _now(), message or None, _json({**known, **facts}), job, seq),
+                (state, now(), message or None, dumped({**known, **facts}), job, seq),
             )
             self._audit(job, seq, state, {"message": message, **facts})
 
     def close_job(self, job: int) -> str:
         """Write the job's own end, from how its items ended; returns its state."""
-        with self._transaction():
+        with self.transaction():
             states = {row[0] for row in self._db.execute("SELECT state FROM item WHERE job = ?", (job,))}
             state = next((s for s in ("unknown", "started", "failed") if s in states), "done")
             state = "unknown" if state == "started" else state
-            self._db.execute("UPDATE job SET state = ?, ended = ? WHERE id = ?", (state, _now(), job))
+            self._db.execute("UPDATE job SET state = ?, ended = ? WHERE id = ?", (state, now(), job))
         return state
 
     def job(self, number: int) -> Job:
@@ -205,14 +206,15 @@ class Ledger:
     def _audit(self, job: int, seq: int, event: str, detail: Mapping[str, Any]) -> None:
         self._db.execute(
             "INSERT INTO audit (at, who, job, seq, event, detail) VALUES (?,?,?,?,?,?)",
-            (_now(), who(), job, seq, event, _json(detail)),
+            (now(), who(), job, seq, event, dumped(detail)),
         )
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Everything written in the block, on disk at its end, or nothing."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            yield self._db
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
@@ -221,21 +223,21 @@ class Ledger:
 
 def jobs(path: Path | None = None, *, limit: int | None = None) -> Sequence[Job]:
     """All jobs, newest first, without their items. Reads only; no ledger yet means none."""
-    database = _reading(path)
+    database = reading(path)
     if database is None:
         return ()
     try:
         rows = database.execute("SELECT * FROM job ORDER BY id DESC LIMIT ?", (limit if limit is not None else -1,))
-        return [_read_job(row, ()) for row in rows]
+        return [_read_job(row, (), _orphans(database, row)) for row in rows.fetchall()]
     finally:
         database.close()
 
 
 def job(number: int, path: Path | None = None) -> Job:
     """One job with its items. Reads only. Raises NotFound."""
-    database = _reading(path)
+    database = reading(path)
     if database is None:
-        raise _no_job(number)
+        raise no_job(number)
     try:
         return _job(database, number)
     finally:
@@ -244,7 +246,7 @@ def job(number: int, path: Path | None = None) -> Job:
 
 def audit(path: Path | None = None, *, job: int | None = None) -> Iterator[dict[str, Any]]:
     """The audit log in the order it was written. Reads only."""
-    database = _reading(path)
+    database = reading(path)
     if database is None:
         return
     try:
@@ -255,7 +257,8 @@ def audit(path: Path | None = None, *, job: int | None = None) -> Iterator[dict[
         database.close()
 
 
-def _reading(path: Path | None) -> sqlite3.Connection | None:
+def reading(path: Path | None) -> sqlite3.Connection | None:
+    """The ledger open for reading alone, None where there is none yet. Raises AccessError."""
     place = path or default_path()
     if not place.is_file():
         return None
@@ -269,28 +272,55 @@ def _reading(path: Path | None) -> sqlite3.Connection | None:
 
 
 def _job(database: sqlite3.Connection, number: int) -> Job:
-    previous, database.row_factory = database.row_factory, sqlite3.Row
-    try:
+    with _named_columns(database):
+        items = database.execute("SELECT * FROM item WHERE job = ? ORDER BY seq", (number,)).fetchall()
+    return head(database, number, tuple(read_item(item) for item in items))
+
+
+def head(database: sqlite3.Connection, number: int, items: tuple[Item, ...] = ()) -> Job:
+    """One job as it stands in a ledger that is open, without its items unless they are given. Raises NotFound."""
+    with _named_columns(database):
         row = database.execute("SELECT * FROM job WHERE id = ?", (number,)).fetchone()
         if row is None:
-            raise _no_job(number)
-        items = database.execute("SELECT * FROM item WHERE job = ? ORDER BY seq", (number,)).fetchall()
-        return _read_job(row, tuple(_read_item(item) for item in items))
+            raise no_job(number)
+        return _read_job(row, items, _orphans(database, row))
+
+
+@contextmanager
+def _named_columns(database: sqlite3.Connection) -> Iterator[None]:
+    previous, database.row_factory = database.row_factory, sqlite3.Row
+    try:
+        yield
     finally:
         database.row_factory = previous
 
 
-def _no_job(number: int) -> NotFound:
+def has_batches(database: sqlite3.Connection) -> bool:
+    """Whether the ledger has the tables of batches: one that nobody has written to since may lack them."""
+    return database.execute("SELECT 1 FROM sqlite_master WHERE name = 'step'").fetchone() is not None
+
+
+def _orphans(database: sqlite3.Connection, row: sqlite3.Row) -> bool:
+    """Whether something of a job was begun and its end not written: a batch may also have stopped between steps."""
+    if row["state"] != "started" or "key" not in row.keys() or row["key"] is None:  # noqa: SIM118
+        return True
+    query = "SELECT 1 FROM item WHERE job = ? AND state IN ('started', 'unknown') LIMIT 1"
+    return database.execute(query, (row["id"],)).fetchone() is not None
+
+
+def no_job(number: int) -> NotFound:
+    """The error for a number no job has."""
     return NotFound(f"There is no job {number}.", "'moodlectl job list' shows those there are.", code="job_unknown")
 
 
-def _read_job(row: sqlite3.Row, items: tuple[Item, ...]) -> Job:
+def _read_job(row: sqlite3.Row, items: tuple[Item, ...], orphans: bool) -> Job:
     more = row.keys()  # an older ledger has fewer columns, and reading does not change it
     running = row["ended"] is None and _alive(row["process"])
     state = row["state"]
     if state == "started" and not running:
-        state = "unknown"  # whoever began it is gone, and nobody wrote how it ended
-    items = items if running else tuple(_orphaned(item) for item in items)
+        # Whoever began it is gone, and nobody wrote how it ended.
+        state = "unknown" if orphans else "paused"
+    items = items if running else tuple(orphaned(item) for item in items)
     return Job(
         id=row["id"],
         kind=row["kind"],
@@ -311,13 +341,13 @@ def _read_job(row: sqlite3.Row, items: tuple[Item, ...]) -> Job:
     )
 
 
-def _orphaned(item: Item) -> Item:
-    from dataclasses import replace
-
+def orphaned(item: Item) -> Item:
+    """An item nobody works on any more: what was begun is unknown."""
     return replace(item, state="unknown") if item.state == "started" else item
 
 
-def _read_item(row: sqlite3.Row) -> Item:
+def read_item(row: sqlite3.Row) -> Item:
+    """An item from its row."""
     batch = "spec" in row.keys()  # noqa: SIM118 - a row is no mapping
     return Item(
         seq=row["seq"],
@@ -337,6 +367,7 @@ def _read_item(row: sqlite3.Row) -> Item:
     )
 
 
+@functools.cache
 def who() -> str:
     """The person on this machine, as ``user@host``."""
     try:
@@ -346,7 +377,7 @@ def who() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
-def _process() -> str:
+def process() -> str:
     """This process, told apart from a later one with the same number by when it started."""
     return f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
 
@@ -374,7 +405,8 @@ def _started(number: int) -> str:
     return "-"
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment as the ledger writes it: ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -382,5 +414,6 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def dumped(value: Mapping[str, Any]) -> str:
+    """Facts as the ledger keeps them: JSON, and what JSON has no word for as its text."""
     return json.dumps(dict(value), ensure_ascii=False, default=str)

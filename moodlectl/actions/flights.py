@@ -1,0 +1,204 @@
+"""One course in flight: at one of its steps or between two, and what is lent to the step that runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from moodlectl.actions.events import Event, OnEvent
+from moodlectl.actions.steps import Skipped, Step, Work
+from moodlectl.errors import MoodlectlError
+from moodlectl.ledger import Item
+from moodlectl.ledger_batch import Book
+from moodlectl.limits import Limits
+from moodlectl.site.port import Progress, Site
+
+EVERY: Final = 0.2
+"""How often the progress of one course is told, in seconds."""
+
+
+class NotOpened(Exception):  # noqa: N818
+    """A site could not even be opened (its token, its settings): every other course would meet with the same."""
+
+    def __init__(self, name: str, error: MoodlectlError) -> None:
+        super().__init__(error.message)
+        self.name, self.error = name, error
+
+
+class Flight:
+    """An item with where it stands. ``again`` is whether its step was begun before and its end is not known."""
+
+    def __init__(self, item: Item, steps: Sequence[Step]) -> None:
+        self.item = item
+        self.steps = steps
+        self.number = min(item.steps, len(steps) - 1)
+        self.facts: dict[str, Any] = dict(item.facts)
+        self.again = item.state in ("started", "unknown")
+        self.first = True
+        self.tries = 0
+        self.not_before = 0.0
+        self.error: BaseException | None = None
+        self.ended: tuple[str, str] | None = None
+        self.busy = ""
+        self.look = False
+        self.limits = Limits()
+
+    @property
+    def seq(self) -> int:
+        return self.item.seq
+
+    @property
+    def course(self) -> str:
+        return self.item.course
+
+    @property
+    def step(self) -> Step:
+        return self.steps[self.number]
+
+    def following(self) -> str | None:
+        """The name of the step after this one, None after the last."""
+        return self.steps[self.number + 1].name if self.number + 1 < len(self.steps) else None
+
+    def go_on(self) -> None:
+        """This step is done."""
+        self.number += 1
+        self.again, self.tries, self.not_before = False, 0, 0.0
+
+
+class Hands:
+    """What the engine lends to every step: the ledger, a site for each thread, folders, and an ear for progress."""
+
+    def __init__(
+        self,
+        book: Book,
+        job: int,
+        folder: Path,
+        opener: Callable[[str], Site],
+        on_event: OnEvent,
+        hard: Callable[[], bool],
+    ) -> None:
+        self.book, self.job, self.hard = book, job, hard
+        self._folder = folder
+        self._opener = opener
+        self._on_event = on_event
+        self._ear = threading.Lock()
+        self._here = threading.local()
+        self._last: dict[int, tuple[str, float]] = {}
+
+    def tell(self, event: Event) -> None:
+        """Tell one event; one after the other, from whatever thread."""
+        with self._ear:
+            self._on_event(event)
+
+    def folder(self, seq: int) -> Path:
+        """Where an item may keep files on this machine."""
+        return self._folder / str(seq)
+
+    def site(self, name: str) -> Site:
+        """The site of that name, open for this thread alone."""
+        sites: dict[str, Site] = self._here.__dict__.setdefault("sites", {})
+        if name not in sites:
+            try:
+                sites[name] = self._opener(name)
+            except MoodlectlError as error:
+                raise NotOpened(name, error) from error
+        return sites[name]
+
+    def drop_site(self, name: str | None) -> None:
+        """Open it anew next time: its connections may be gone."""
+        site = self._here.__dict__.get("sites", {}).pop(name, None)
+        if site is not None:
+            _close(site)
+
+    def close_sites(self) -> None:
+        """Close what this thread has opened."""
+        for site in self._here.__dict__.pop("sites", {}).values():
+            _close(site)
+
+    def progress(self, flight: Flight, progress: Progress) -> None:
+        """Tell how far a step has come; raises KeyboardInterrupt in its thread when everything is to stop now."""
+        if self.hard():
+            raise KeyboardInterrupt
+        now = time.monotonic()
+        phase, last = self._last.get(flight.seq, ("", 0.0))
+        if now - last < EVERY and phase == progress.phase and progress.done != progress.total:
+            return
+        self._last[flight.seq] = (progress.phase, now)
+        step = flight.step
+        told = {"phase": progress.phase, "done": progress.done, "total": progress.total, "unit": progress.unit}
+        self.tell(
+            Event(
+                *("progress", "started", self.job, flight.seq, flight.course, step.name, step.site or ""), progress=told
+            )
+        )
+
+    def forget(self, flight: Flight) -> None:
+        """An item has ended."""
+        self._last.pop(flight.seq, None)
+
+
+class _Lent:
+    """The engine's hands for one flight."""
+
+    def __init__(self, hands: Hands, flight: Flight) -> None:
+        self._hands, self._flight = hands, flight
+
+    def note(self, seq: int, facts: Mapping[str, Any]) -> None:
+        self._flight.facts.update(facts)
+        self._hands.book.note(seq, self._flight.facts, facts)
+
+    def site(self, name: str) -> Site:
+        return self._hands.site(name)
+
+    def folder(self, seq: int) -> Path:
+        return self._hands.folder(seq)
+
+    def progress(self, progress: Progress) -> None:
+        self._hands.progress(self._flight, progress)
+
+
+def attempt(flight: Flight, hands: Hands, job: int, options: Mapping[str, Any]) -> None:
+    """Call a flight's step, in a worker's thread. How it ended is in the flight: nothing is raised."""
+    step, item = flight.step, flight.item
+    try:
+        if flight.look and step.site is not None:
+            flight.busy = _busy(hands.site(step.site), flight.limits)
+            if flight.busy:
+                return
+        hands.book.start(item, flight.number, step.name, step.site, first=flight.first)
+        flight.first = False
+        hands.tell(
+            Event(
+                *("step", "started", job, flight.seq, flight.course, step.name, step.site or ""),
+                attempt=flight.tries + 1,
+            )
+        )
+        current = replace(item, facts=flight.facts, state="started")
+        work = Work(current, job, options, _Lent(hands, flight), again=flight.again)
+        try:
+            step.do(work)
+        finally:
+            if work.state is not None:
+                flight.ended = (work.state, work.message)
+    except Skipped as skipped:
+        flight.ended = ("skipped", skipped.message)
+    except BaseException as error:  # noqa: BLE001 - it is settled by the engine
+        flight.error = error
+        if isinstance(error, MoodlectlError):
+            hands.drop_site(step.site)
+
+
+def _busy(site: Site, limits: Limits) -> str:
+    """Why the site should be let rest now; empty where it need not."""
+    return ""
+
+
+def _close(site: Site) -> None:
+    try:
+        site.close()
+    except MoodlectlError:
+        return

@@ -1,0 +1,489 @@
+"""The ledger of jobs of many courses: written by many hands at once, read page by page.
+
+One thread writes. What others hand it while a transaction is being put on disk goes into the next one together, so
+that many courses in flight share one ``fsync``; whoever must not go on before it is on disk waits for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moodlectl import ledger
+from moodlectl.errors import AccessError, NotFound, Refused
+from moodlectl.ledger import Item, Job, Ledger
+
+_Write = tuple[str, tuple[Any, ...]]
+
+CANCEL = "cancel"
+FINISHED = ("done", "failed", "cancelled")
+"""States of a batch in which nothing of it is left to do."""
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """One item as it is planned. ``state`` may be ``skipped`` from the start, with a message."""
+
+    course: str
+    action: str
+    source: str | None
+    target: str | None
+    spec: Mapping[str, Any]
+    state: str = "planned"
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a batch is: its kind, what must not run twice, its sites' names and addresses, what was asked."""
+
+    kind: str
+    key: str
+    site: str
+    url: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of one item, as it was last tried."""
+
+    seq: int
+    number: int
+    name: str
+    site: str | None
+    state: str
+    attempts: int
+    started: str | None
+    ended: str | None
+    message: str | None
+
+
+# --- beginning, taking up, giving up --------------------------------------------------------------------------
+
+
+def begin(asked: Asked, items: Iterable[Fresh], path: Path | None = None) -> int:
+    """Write a whole batch down, all its items or none; returns its number. Nothing is begun by this.
+
+    Raises Refused where a batch of the same key is at work (told by whom) or was left unfinished, AccessError where
+    the ledger cannot be written.
+    """
+    book = Ledger(path)
+    try:
+        with book.transaction() as database:
+            refuse_twice(_same(database, asked.key))
+            row = database.execute(
+                "INSERT INTO job (kind, site, url, state, created, since, who, process, options, key)"
+                " VALUES (?,?,?,'started',?,?,?,?,?,?)",
+                (
+                    *(asked.kind, asked.site, asked.url, now := ledger.now(), now, ledger.who(), ledger.process()),
+                    *(ledger.dumped(asked.options), asked.key),
+                ),
+            )
+            job = int(row.lastrowid or 0)
+            database.executemany(
+                "INSERT INTO item (job, seq, course, action, state, source, target, spec, message, ended)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?)",
+                (_row(job, seq, item, now) for seq, item in enumerate(items, 1)),
+            )
+            count = database.execute("SELECT count(*) FROM item WHERE job = ?", (job,)).fetchone()[0]
+            detail = {"kind": asked.kind, "site": asked.site, "options": dict(asked.options), "items": count}
+            database.execute(*_audit(job, 0, "job", detail))
+        return job
+    finally:
+        book.close()
+
+
+def _row(job: int, seq: int, item: Fresh, now: str) -> tuple[Any, ...]:
+    ended = now if item.state == "skipped" else None
+    texts = (item.course, item.action, item.state, item.source, item.target)
+    return (job, seq, *texts, ledger.dumped(item.spec), item.message, ended)
+
+
+def refuse_twice(job: Job | None) -> None:
+    """Refuse to do again what is being done, or was not finished. Raises Refused."""
+    if job is None:
+        return
+    if job.running:
+        raise at_work(job)
+    raise Refused(
+        f"Job {job.id} of the same plan was not finished.",
+        f"Go on with it: moodlectl job resume {job.id}   or give it up: moodlectl job cancel {job.id}",
+        code="job_unfinished",
+        details={"job": job.id},
+    )
+
+
+def at_work(job: Job) -> Refused:
+    """The refusal of a job that somebody else works on, with who it is."""
+    host, _, number = job.process.partition(" ")
+    since = job.since or job.created
+    return Refused(
+        f"Job {job.id} is at work: process {number} of {job.who} on {host}, since {since.astimezone():%Y-%m-%d %H:%M}.",
+        f"Wait until it has ended: moodlectl job show {job.id} --watch",
+        code="job_running",
+        details={"job": job.id, "host": host, "pid": int(number), "since": since.isoformat()},
+    )
+
+
+def unfinished(key: str, path: Path | None = None) -> Job | None:
+    """The batch of that key that is at work or was left unfinished, without its items. Reads only."""
+    database = ledger.reading(path)
+    if database is None:
+        return None
+    try:
+        return _same(database, key) if ledger.has_batches(database) else None
+    finally:
+        database.close()
+
+
+def _same(database: sqlite3.Connection, key: str) -> Job | None:
+    query = "SELECT id FROM job WHERE key = ? AND state NOT IN ('done','failed','cancelled') ORDER BY id DESC"
+    row = database.execute(query, (key,)).fetchone()
+    return ledger.head(database, int(row[0])) if row is not None else None
+
+
+def adopt(job: int, path: Path | None = None, *, retry: bool = False) -> Job:
+    """Take a batch up; from here on this process works on it. ``retry`` plans what has failed once more.
+
+    Raises NotFound, and Refused where somebody works on it (told who).
+    """
+    book = Ledger(path)
+    try:
+        with book.transaction() as database:
+            found = ledger.head(database, job)
+            if found.running:
+                raise at_work(found)
+            if not found.batch:
+                raise NotFound(f"Job {job} is not a batch.", code="job_empty")
+            database.execute(
+                "UPDATE job SET state='started', ended=NULL, process=?, since=?, wish=NULL, message=NULL WHERE id=?",
+                (ledger.process(), ledger.now(), job),
+            )
+            if retry:
+                database.execute(
+                    "UPDATE item SET state='planned', steps=0, step=NULL, ended=NULL, message=NULL,"
+                    " facts=json_object('earlier', json(facts)) WHERE job=? AND state='failed'",
+                    (job,),
+                )
+            database.execute(*_audit(job, 0, "resumed", {"retry_failed": retry}))
+            return ledger.head(database, job)
+    finally:
+        book.close()
+
+
+def cancel(job: int, path: Path | None = None) -> tuple[Job, int, int]:
+    """Give up what a batch has not begun. A process at work is asked to do so, and finishes what it has begun.
+
+    Returns the job as it then is, how many items were given up now, and how many that were begun are left open.
+    """
+    book = Ledger(path)
+    try:
+        with book.transaction() as database:
+            found = ledger.head(database, job)
+            if found.running:
+                database.execute("UPDATE job SET wish=? WHERE id=?", (CANCEL, job))
+                database.execute(*_audit(job, 0, "cancel asked", {}))
+                return found, 0, 0
+            given_up = _give_up(database, job)
+            left = database.execute(
+                "SELECT count(*) FROM item WHERE job=? AND state IN ('planned','started','unknown')", (job,)
+            ).fetchone()[0]
+            if not left and found.state not in ("done", "failed"):
+                state = "cancelled" if given_up else _ended_state(database, job)
+                database.execute(
+                    "UPDATE job SET state=?, ended=coalesce(ended, ?) WHERE id=?", (state, ledger.now(), job)
+                )
+            database.execute(*_audit(job, 0, "cancelled", {"given_up": given_up, "left": left}))
+            return ledger.head(database, job), given_up, int(left)
+    finally:
+        book.close()
+
+
+def _give_up(database: sqlite3.Connection, job: int) -> int:
+    return database.execute(
+        "UPDATE item SET state='skipped', message='cancelled', ended=? WHERE job=? AND state='planned' AND steps=0",
+        (ledger.now(), job),
+    ).rowcount
+
+
+def _ended_state(database: sqlite3.Connection, job: int) -> str:
+    states = {row[0] for row in database.execute("SELECT DISTINCT state FROM item WHERE job=?", (job,))}
+    if states & {"unknown", "started"}:
+        return "unknown"
+    if "planned" in states:
+        return "paused"
+    return "failed" if "failed" in states else "done"
+
+
+# --- writing while it runs ------------------------------------------------------------------------------------
+
+
+class Book:
+    """Writes one batch down while it runs, for all the hands that work on it.
+
+    ``waiting`` methods return when it is on disk; the others may be lost by a power cut, and then the step is only
+    looked at again. Raises AccessError where the ledger cannot be written any more (a full disk).
+    """
+
+    def __init__(self, job: int, path: Path | None = None) -> None:
+        self.job = job
+        self._path = path or ledger.default_path()
+        self._more = threading.Condition()
+        self._queue: list[_Write] = []
+        self._asked = self._written = 0
+        self._broken: sqlite3.Error | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._write_on, name="ledger", daemon=True)
+        self._thread.start()
+
+    def start(self, item: Item, number: int, name: str, site: str | None, *, first: bool) -> None:
+        """*Started*, for a step, before it is begun. Waits. ``first`` is whether this process begins the item."""
+        now = ledger.now()
+        self._do(
+            (
+                "UPDATE item SET state='started', step=?, started=coalesce(started, ?), ended=NULL,"
+                " attempts=attempts+? WHERE job=? AND seq=?",
+                (name, now, int(first), self.job, item.seq),
+            ),
+            (
+                "INSERT INTO step (job, seq, number, name, site, state, attempts, started) VALUES (?,?,?,?,?,?,1,?)"
+                " ON CONFLICT DO UPDATE SET state='started', attempts=attempts+1, started=?7, ended=NULL, message=NULL",
+                (self.job, item.seq, number, name, site, "started", now),
+            ),
+            _audit(self.job, item.seq, "started", {"step": name, "course": item.course, "site": site}),
+            wait=True,
+        )
+
+    def note(self, seq: int, facts: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+        """All facts of an item, of which ``more`` are new. Waits."""
+        self._do(
+            ("UPDATE item SET facts=? WHERE job=? AND seq=?", (ledger.dumped(facts), self.job, seq)),
+            _audit(self.job, seq, "note", more),
+            wait=True,
+        )
+
+    def done(self, seq: int, number: int, name: str, following: str | None) -> None:
+        """A step is done; the next one has that name."""
+        self._do(
+            _step_ended(self.job, seq, number, "done", None),
+            (
+                "UPDATE item SET state='planned', steps=?, step=? WHERE job=? AND seq=?",
+                (number + 1, following, self.job, seq),
+            ),
+            _audit(self.job, seq, "step done", {"step": name}),
+        )
+
+    def put_back(self, seq: int, number: int, name: str, message: str) -> None:
+        """A step has done nothing, and is still to be done."""
+        self._do(
+            _step_ended(self.job, seq, number, "planned", message),
+            ("UPDATE item SET state='planned' WHERE job=? AND seq=?", (self.job, seq)),
+            _audit(self.job, seq, "not done", {"step": name, "message": message}),
+        )
+
+    def end(self, item: Item, state: str, message: str | None, facts: Mapping[str, Any], number: int) -> None:
+        """How an item has ended, at the step of that number. Waits."""
+        self._do(
+            _step_ended(self.job, item.seq, number, state, message),
+            (
+                "UPDATE item SET state=?, ended=?, message=?, facts=?, steps=? WHERE job=? AND seq=?",
+                (
+                    *(state, ledger.now(), message or None, ledger.dumped(facts)),
+                    *(number + (state == "done"), self.job, item.seq),
+                ),
+            ),
+            _audit(self.job, item.seq, state, {"message": message or ""}),
+            wait=True,
+        )
+
+    def close(self, reason: str | None) -> None:
+        """Everything is on disk, and nobody works on the batch any more: its state follows from its items. Waits."""
+        with self._more:
+            self._closing = True
+            self._more.notify_all()
+        self._thread.join()
+        if self._broken is not None:
+            raise self._unwritable()
+        book = Ledger(self._path)
+        try:
+            with book.transaction() as database:
+                state = _ended_state(database, self.job)
+                wish = database.execute("SELECT wish FROM job WHERE id=?", (self.job,)).fetchone()[0]
+                state = "cancelled" if wish == CANCEL and state in ("done", "failed") else state
+                database.execute(
+                    "UPDATE job SET state=?, ended=?, message=? WHERE id=?", (state, ledger.now(), reason, self.job)
+                )
+                database.execute(*_audit(self.job, 0, state, {"message": reason or ""}))
+        finally:
+            book.close()
+
+    def give_up(self) -> int:
+        """Skip what has not been begun; returns how many."""
+        book = Ledger(self._path)
+        try:
+            with book.transaction() as database:
+                return _give_up(database, self.job)
+        finally:
+            book.close()
+
+    # --- the one that writes ----------------------------------------------------------------------------------
+
+    def _do(self, *writes: _Write, wait: bool = False) -> None:
+        with self._more:
+            if self._broken is not None:
+                raise self._unwritable()
+            self._queue += writes
+            self._asked += 1
+            mine = self._asked
+            self._more.notify_all()
+            while wait and self._written < mine and self._broken is None:
+                self._more.wait()
+            if wait and self._written < mine:
+                raise self._unwritable()
+
+    def _unwritable(self) -> AccessError:
+        return AccessError(
+            f"What is done cannot be written down any more in {self._path}: {self._broken}.",
+            f"Nothing more was begun. Make room there, then: moodlectl job resume {self.job}",
+            code="ledger",
+        )
+
+    def _write_on(self) -> None:
+        database = None
+        try:
+            database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+            database.execute("PRAGMA synchronous = FULL")
+            while self._write(database):
+                pass
+        except sqlite3.Error as error:
+            with self._more:
+                self._broken = error
+                self._more.notify_all()
+        finally:
+            if database is not None:
+                database.close()
+
+    def _write(self, database: sqlite3.Connection) -> bool:
+        with self._more:
+            while not self._queue and not self._closing:
+                self._more.wait()
+            writes, self._queue, upto = self._queue, [], self._asked
+        if not writes:
+            return False
+        database.execute("BEGIN IMMEDIATE")
+        for sql, values in writes:
+            database.execute(sql, values)
+        database.execute("COMMIT")
+        with self._more:
+            self._written = upto
+            self._more.notify_all()
+        return True
+
+
+def _step_ended(job: int, seq: int, number: int, state: str, message: str | None) -> _Write:
+    return (
+        "UPDATE step SET state=?, ended=?, message=? WHERE job=? AND seq=? AND number=?",
+        (state, ledger.now(), message, job, seq, number),
+    )
+
+
+def _audit(job: int, seq: int, event: str, detail: Mapping[str, Any]) -> _Write:
+    return (
+        "INSERT INTO audit (at, who, job, seq, event, detail) VALUES (?,?,?,?,?,?)",
+        (ledger.now(), ledger.who(), job, seq, event, ledger.dumped(detail)),
+    )
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """One job read page by page. Reads only; raises NotFound."""
+
+    def __init__(self, job: int, path: Path | None = None) -> None:
+        database = ledger.reading(path)
+        if database is None:
+            raise ledger.no_job(job)
+        self._database = database
+        self._number = job
+        self._batches = ledger.has_batches(database)
+        try:
+            self.job = ledger.head(database, job)
+        except NotFound:
+            database.close()
+            raise
+
+    def refresh(self) -> Job:
+        """The job as it is now."""
+        self.job = ledger.head(self._database, self._number)
+        return self.job
+
+    def totals(self) -> dict[str, int]:
+        """How many items are in each state, with the keys of the contract, counted by the database."""
+        found = dict.fromkeys(("done", "failed", "skipped", "unknown", "pending"), 0)
+        for state, count in self._database.execute(
+            "SELECT state, count(*) FROM item WHERE job=? GROUP BY state", (self._number,)
+        ):
+            shown = "unknown" if state == "started" and not self.job.running else state
+            found[shown if shown in found else "pending"] += count
+        return found
+
+    def items(self, state: str | None = None, *, limit: int | None = None, after: int = 0) -> Iterator[Item]:
+        """The items, or those of one state (``pending`` for planned and started), in order, from one number on."""
+        where, values = self._where(state)
+        query = f"SELECT * FROM item WHERE job=? AND seq>?{where} ORDER BY seq LIMIT ?"
+        asked = (self._number, after, *values, -1 if limit is None else limit)
+        for row in self._database.execute(query, asked):
+            item = ledger.read_item(row)
+            yield item if self.job.running else ledger.orphaned(item)
+
+    def _where(self, state: str | None) -> tuple[str, tuple[str, ...]]:
+        if state is None:
+            return "", ()
+        if state == "unknown" and not self.job.running:
+            return " AND state IN ('unknown','started')", ()
+        if state == "pending":
+            return (" AND state IN ('planned','started')" if self.job.running else " AND state='planned'"), ()
+        return " AND state=?", (state,)
+
+    def open_items(self) -> Iterator[Item]:
+        """What is still to be done: first what was begun, of that first what nobody knows the end of."""
+        for where in ("state IN ('started','unknown')", "state='planned' AND steps>0"):
+            query = f"SELECT * FROM item WHERE job=? AND {where} ORDER BY seq"
+            for row in self._database.execute(query, (self._number,)).fetchall():
+                yield ledger.read_item(row)
+        last = 0
+        query = "SELECT * FROM item WHERE job=? AND state='planned' AND steps=0 AND seq>? ORDER BY seq LIMIT 200"
+        while rows := self._database.execute(query, (self._number, last)).fetchall():
+            for row in rows:
+                last = int(row["seq"])
+                yield ledger.read_item(row)
+
+    def stages(self, seqs: Sequence[int] | None = None, *, state: str | None = None) -> Iterator[Stage]:
+        """The steps that were begun, of some items or of all, in the order of the items."""
+        if not self._batches:
+            return
+        where, values = "", []
+        if state is not None:
+            where += " AND state=?"
+            values.append(state)
+        if seqs is not None:
+            where += f" AND seq IN ({','.join(str(int(seq)) for seq in seqs)})"
+        columns = "seq, number, name, site, state, attempts, started, ended, message"
+        query = f"SELECT {columns} FROM step WHERE job=?{where} ORDER BY seq, number"
+        for row in self._database.execute(query, (self._number, *values)):
+            yield Stage(*row)
+
+    def wish(self) -> str | None:
+        """What another process asks of the one at work."""
+        row = self._database.execute("SELECT wish FROM job WHERE id=?", (self._number,)).fetchone()
+        return row[0] if row is not None else None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
