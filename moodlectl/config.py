@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from moodlectl import config_words as words
 from moodlectl.errors import ConfigError, NotFound
+from moodlectl.limits import Limits
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -35,7 +36,8 @@ class SiteConfig:
 
     ``via`` are the hops, outermost first; ``token`` says where the token comes from, never the token itself;
     ``acting`` is the username of the key ``as``; ``timeout`` is seconds without an answer. ``moodle_dir``,
-    ``php`` and ``exchange_dir`` are paths on the site's host, the other paths are on this machine.
+    ``php`` and ``exchange_dir`` are paths on the site's host, the other paths are on this machine. ``limits`` are for
+    batches.
     """
 
     name: str
@@ -54,6 +56,7 @@ class SiteConfig:
     exchange_dir: str | None = None
     timeout: float = 60.0
     folder: Path | None = None
+    limits: Limits = Limits()
 
     @property
     def has_shell(self) -> bool:
@@ -78,6 +81,7 @@ class SiteConfig:
             "exchange_dir": self.exchange_dir,
             "timeout": self.timeout if self.timeout != SiteConfig.timeout else None,
             "folder": str(self.folder) if self.folder else None,
+            "limits": self.limits.as_dict() or None,
         }
         return {key: value for key, value in plain.items() if value is not None}
 
@@ -199,6 +203,7 @@ def _site(name: str, table: Any, path: Path) -> SiteConfig:
         exchange_dir=reader.take("exchange_dir", words.read_text),
         timeout=reader.take("timeout", words.read_seconds) or SiteConfig.timeout,
         folder=reader.take("folder", reader.path),
+        limits=reader.take("limits", reader.limits) or Limits(),
     )
     reader.done()
     return whole(site, path, where)
@@ -247,6 +252,24 @@ class _Reader:
         word, _, rest = source.partition(":")
         return f"file:{self.path(rest, where)}" if word == "file" else source
 
+    def limits(self, value: Any, where: str) -> Limits:
+        """The limits of batches, a table of its own."""
+        reader, usual = _Reader(words.read_table(value, where), where, self.file), Limits()
+        counts = words.read_count
+        limits = Limits(
+            backups=reader.take("backups", counts) or usual.backups,
+            restores=reader.take("restores", counts) or usual.restores,
+            transfers=reader.take("transfers", counts) or usual.transfers,
+            hours=reader.take("hours", words.read_hours) or usual.hours,
+            load=reader.take("load", words.read_number) or usual.load,
+            tasks=reader.take("tasks", counts) or usual.tasks,
+            free=reader.take("free", words.read_bytes) or usual.free,
+            failures=reader.take("failures", counts) or usual.failures,
+            patience=reader.take("patience", words.read_seconds) or usual.patience,
+        )
+        reader.done()
+        return limits
+
     def done(self) -> None:
         for key in self.table:
             if key not in self.known:
@@ -272,6 +295,8 @@ def save_site(path: Path, site: SiteConfig, *, make_default: bool = False) -> Co
     if site.name not in sites:
         sites[site.name] = tomlkit.table()
     table, new = sites[site.name], site.as_dict()
+    if "limits" in table:
+        new["limits"] = table["limits"]  # in the words of whoever wrote them
     for key in [key for key in table if key not in new]:
         del table[key]
     for key, value in new.items():

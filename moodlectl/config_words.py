@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from moodlectl.errors import ConfigError
+from moodlectl.limits import Hours
 
 SITE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 HOPS = ("ssh", "docker", "kubectl", "user")
@@ -64,6 +65,42 @@ def read_seconds(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86400:
         raise _wrong(where, "seconds, more than 0 and at most 86400", value)
     return float(value)
+
+
+def read_count(value: Any, where: str) -> int:
+    """A whole number of at least one. Raises ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 1_000_000:
+        raise _wrong(where, "a whole number, at least 1", value)
+    return value
+
+
+def read_number(value: Any, where: str) -> float:
+    """A number above nought. Raises ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+        raise _wrong(where, "a number above 0", value)
+    return float(value)
+
+
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def read_bytes(value: Any, where: str) -> int:
+    """Bytes: a whole number, or a text such as ``500 MB``. Raises ConfigError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?B)", value.strip()) if isinstance(value, str) else None
+    if found is None or not float(found[1]):
+        raise _wrong(where, 'bytes, such as 500000000 or "500 MB"', value)
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def read_hours(value: Any, where: str) -> tuple[Hours, ...]:
+    """One part of the day or several. Raises ConfigError."""
+    parts = value if isinstance(value, list) else [value]
+    try:
+        return tuple(Hours.parse(part) for part in parts)
+    except (ValueError, AttributeError) as problem:
+        raise _wrong(where, 'hours such as "22:00-06:00", or a list of them', value) from problem
 
 
 def one_of(*words: W) -> Callable[[Any, str], W]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moodlectl import config, config_words
 from moodlectl.config import SiteConfig
 from moodlectl.errors import AccessError, ConfigError, NotFound
+from moodlectl.limits import Hours, Limits
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "config.toml"
 
@@ -37,7 +38,9 @@ def test_the_example_shows_every_option_and_loads() -> None:
     written = {key for site in loaded.sites.values() for key in site.as_dict()}
     every = {"as" if f.name == "acting" else f.name for f in dataclasses.fields(SiteConfig)} - {"name"}
     assert written == every
-    assert all(f"{key} = " in text for key in every)
+    keys = every - {"limits"} | {f.name for f in dataclasses.fields(Limits)}
+    assert all(f"{key} = " in text for key in keys)
+    assert loaded.sites["school"].limits == dataclasses.replace(Limits(), hours=loaded.sites["school"].limits.hours)
 
 
 def test_an_unknown_key_is_named_with_its_path_and_its_nearest_neighbour() -> None:
@@ -228,3 +231,44 @@ def test_whatever_is_written_is_read_back_the_same(
     )
     config.save_site(path, site, make_default=True)
     assert config.load(path).site() == site
+
+
+LIMITS = """
+[sites.school.limits]
+backups = 1   # it is small
+free = "500 MB"
+hours = ["22:00-06:00", "12:00-13:00"]
+"""
+
+
+def test_limits_are_a_table_of_their_own() -> None:
+    limits = config.parse(school() + LIMITS, Path("/x.toml")).sites["school"].limits
+    assert (limits.backups, limits.restores, limits.free) == (1, 2, 500_000_000)
+    assert limits.hours == (Hours.parse("22:00-06:00"), Hours.parse("12:00-13:00"))
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("backups = 0", "limits.backups"),
+        ("backups = true", "limits.backups"),
+        ("free = 'much'", "limits.free"),
+        ("hours = '25:00-06:00'", "limits.hours"),
+        ("hours = [3]", "limits.hours"),
+        ("load = -1", "limits.load"),
+        ("backup = 1", "limits.backup"),
+    ],
+)
+def test_a_wrong_limit_is_named_with_its_path(line: str, place: str) -> None:
+    assert refused(school() + f"[sites.school.limits]\n{line}").message.startswith(f"At 'sites.school.{place}'")
+
+
+def test_changing_a_site_keeps_its_limits_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(school() + LIMITS)
+    site = config.load(path).sites["school"]
+    config.save_site(path, dataclasses.replace(site, timeout=30.0, php="/usr/bin/php8.2"))
+    changed = config.load(path).sites["school"]
+    assert (changed.timeout, changed.php, changed.limits) == (30.0, "/usr/bin/php8.2", site.limits)
+    assert 'free = "500 MB"' in path.read_text()
+    assert "# it is small" in path.read_text()

@@ -124,7 +124,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_every_course_goes_through_every_step_once(run: Run) -> None:
     job = run.begin(20)
     ended = run.run(job)
-    assert (ended.state, ended.totals) == ("done", dict(done=20, failed=0, skipped=0, unknown=0, pending=0))
+    assert (ended.state, ended.totals) == ("done", {"done": 20, "failed": 0, "skipped": 0, "unknown": 0, "pending": 0})
     assert Counter(run.recipe.calls) == Counter(
         {(f"C{n}", step, False): 1 for n in range(1, 21) for step in ("backup", "fetch", "restore")}
     )
@@ -193,7 +193,7 @@ def test_what_stays_unknown_is_unknown_until_it_is_resumed(run: Run) -> None:
     ended = run.run(job)
     assert (ended.state, ended.totals["unknown"]) == ("unknown", 1)
     ledger_batch.adopt(job, run.path)
-    assert run.run(job).totals == dict(done=1, failed=0, skipped=0, unknown=0, pending=0)
+    assert run.run(job).totals == {"done": 1, "failed": 0, "skipped": 0, "unknown": 0, "pending": 0}
     assert run.recipe.calls[-1] == ("C1", "restore", True)
     assert run.recipe.times("C1", "backup") == 1
 
@@ -262,7 +262,7 @@ def test_a_skipped_course_is_no_failure(run: Run) -> None:
 def test_courses_skipped_in_the_plan_are_accounted_for_and_not_touched(run: Run) -> None:
     planned = [Planned("C1", "test", state="skipped", message="unchanged"), Planned("C2", "test")]
     job = engine.begin(run.recipe, planned, {}, key="k", path=run.path)
-    assert run.run(job).totals == dict(done=1, failed=0, skipped=1, unknown=0, pending=0)
+    assert run.run(job).totals == {"done": 1, "failed": 0, "skipped": 1, "unknown": 0, "pending": 0}
     assert {course for course, _, _ in run.recipe.calls} == {"C2"}
 
 
