@@ -244,6 +244,17 @@ def job(number: int, path: Path | None = None) -> Job:
         database.close()
 
 
+def job_head(number: int, path: Path | None = None) -> Job:
+    """One job without its items, of which there may be very many. Reads only. Raises NotFound."""
+    database = reading(path)
+    if database is None:
+        raise no_job(number)
+    try:
+        return head(database, number)
+    finally:
+        database.close()
+
+
 def audit(path: Path | None = None, *, job: int | None = None) -> Iterator[dict[str, Any]]:
     """The audit log in the order it was written. Reads only."""
     database = reading(path)

@@ -77,7 +77,8 @@ class Around:
 
 @dataclass(frozen=True)
 class Ended:
-    """How far a batch has come. ``reason`` says why it rests although something is left to do, empty if it does not."""
+    """How far a batch has come. ``reason`` says why it rests although something is left to do, empty if it does not;
+    ``interrupted`` is by what, where somebody has stopped it before its end."""
 
     job: int
     state: str
@@ -126,6 +127,7 @@ class _Engine:
         self.reason = ""
         self.cancelled = False
         self._next_wish = 0.0
+        self._stops_told = 0
         self._hard_since: float | None = None
         self._told_of: dict[str, tuple[str, str]] = {}
 
@@ -146,6 +148,7 @@ class _Engine:
     def _turn(self) -> bool:
         """Let in what can begin now; whether there is anything to wait for."""
         self._look_at_wish()
+        self._tell_of_stop()
         if not self.stop.asked and not self.reason:
             self._let_in()
         self._tell_of_sites()
@@ -407,6 +410,12 @@ class _Engine:
     def _hard(self) -> bool:
         return self.stop.asked > 1
 
+    def _tell_of_stop(self) -> None:
+        if self.stop.asked > self._stops_told:
+            self._stops_told = self.stop.asked
+            message = "stopping now" if self._hard() else "stopping after what runs; once more stops it now"
+            self.tell(Event("job", "stopping", self.job, message=message))
+
     def _overdue(self) -> bool:
         now = time.monotonic()
         self._hard_since = self._hard_since or now
@@ -448,7 +457,8 @@ class _Engine:
         if job.state in ledger_batch.FINISHED:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.tell(Event("job", job.state, self.job, message=self.reason, totals=totals))
-        return Ended(self.job, job.state, totals, self.reason, word)
+        finished = job.state in ledger_batch.FINISHED
+        return Ended(self.job, job.state, totals, self.reason, None if finished else word)
 
 
 LOOK_EVERY: Final = 30.0

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodlectl.cli import output
+from moodlectl.cli import batch, output
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import course_record, state_of
 
 if TYPE_CHECKING:
     from moodlectl.actions import resuming
+    from moodlectl.ledger import Job
+    from moodlectl.ledger_batch import Reader
     from moodlectl.site.port import Restored
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Number = Annotated[int, typer.Argument(metavar="JOB", min=1)]
+
+LISTED = 50
+"""So many items are in the table of one job unless ``--limit`` says otherwise."""
 
 
 @app.command("list")
@@ -26,90 +33,124 @@ def list_(
 ) -> None:
     """What was done from this machine, newest first."""
     from moodlectl import ledger
+    from moodlectl.cli.board import in_words
+    from moodlectl.ledger_batch import Reader
 
     state = state_of(ctx)
     rows = []
-    for listed in ledger.jobs(limit=number):
-        job = ledger.job(listed.id)
-        first = job.items[0] if job.items else None
+    for job in ledger.jobs(limit=number):
+        reader = Reader(job.id)
+        first, totals = next(reader.items(limit=1), None), reader.totals() if job.batch else None
+        reader.close()
         rows.append(
             {
                 "id": job.id,
                 "kind": job.kind,
                 "state": job.state,
                 "site": job.site,
-                "course": first.course if first else "",
-                "action": first.action if first else "",
+                "course": f"{sum(totals.values())} courses" if totals else first.course if first else "",
+                "action": job.kind if totals else first.action if first else "",
                 "created": job.created,
                 "who": job.who,
-                "message": first.message if first else None,
+                "message": (job.message or in_words(totals)) if totals else first.message if first else None,
             }
         )
-    output.emit(state, rows, ["id", "kind", "action", "state", "site", "course", "created", "message"])
+        if totals is not None:
+            rows[-1]["totals"] = totals
+    columns = ["id", "kind", "action", "state", "site", "course", "created", "message"]
+    output.emit(state, rows, columns, spare=["action", "created"])
 
 
 @app.command("show")
-def show(ctx: typer.Context, job: Annotated[int, typer.Argument(metavar="JOB")]) -> None:
+def show(
+    ctx: typer.Context,
+    job: Number,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look on until the job has ended.")] = False,
+    only: Annotated[
+        str | None,
+        typer.Option("--state", metavar="STATE", help="Only items in that state, such as failed or pending."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many items.")] = None,
+) -> None:
     """One job: what was asked, what became of it, and what can be put back."""
-    from moodlectl import ledger
+    from moodlectl.cli import job_words, watching
+    from moodlectl.errors import UsageError
+    from moodlectl.ledger_batch import Reader
 
     state = state_of(ctx)
-    found = ledger.job(job)
-    record: dict[str, Any] = {
-        "id": found.id,
-        "kind": found.kind,
-        "state": found.state,
-        "site": found.site,
-        "url": found.url,
-        "created": found.created,
-        "ended": found.ended,
-        "who": found.who,
-        "options": {name: value for name, value in found.options.items() if value not in (None, [], {}, False)},
-        "items": [
-            {
-                "course": item.course,
-                "action": item.action,
-                "state": item.state,
-                "attempts": item.attempts,
-                "source": item.source,
-                "target": item.target,
-                "started": item.started,
-                "ended": item.ended,
-                "message": item.message,
-                "facts": dict(item.facts),
-            }
-            for item in found.items
-        ],
-        "totals": found.totals(),
-    }
-    if state.output is not Output.table:
-        output.emit_one(state, record)
-        return
-    items = record.pop("items")
-    output.emit_one(state, record)
+    if only is not None and only not in job_words.STATES:
+        raise UsageError(f"'{only}' is no state of an item.", f"States are: {', '.join(job_words.STATES)}.")
+    with closing(Reader(job)) as reader:
+        if watch:
+            watching.watch(state, reader)
+        if state.output is not Output.table:
+            output.emit_one(state, job_words.record(reader, only, limit))
+        else:
+            _show_table(state, reader, only, limit or LISTED)
+
+
+def _show_table(state: State, reader: Reader, only: str | None, limit: int) -> None:
+    from moodlectl.cli import job_words
+
+    totals, items = reader.totals(), list(reader.items(only, limit=limit))
+    output.emit_one(state, {**job_words.head(reader), "totals": totals})
     sys.stdout.write("\n")
-    output.emit(state, items, ["course", "action", "state", "source", "target", "started", "ended", "message"])
+    columns = job_words.COLUMNS if reader.job.batch else [one for one in job_words.COLUMNS if one != "step"]
+    output.emit(state, [job_words.row(item) for item in items], columns, spare=job_words.SPARE)
+    group = "pending" if only in ("planned", "started") else only
+    there = totals.get(group, 0) if group else sum(totals.values())
+    if len(items) == limit < there:
+        output.remark(state, f"… and {there - limit} more; --limit shows more, --state failed those that failed")
     for item in items:
-        if item["facts"].get("safety"):
-            output.remark(state, f"safety backup: {item['facts']['safety']}")
-            output.remark(state, f"put it back:   moodlectl restore --undo {found.id}")
+        if item.facts.get("safety"):
+            output.remark(state, f"safety backup: {item.facts['safety']}")
+            output.remark(state, f"put it back:   moodlectl restore --undo {reader.job.id}")
 
 
 @app.command("resume")
 def resume(
     ctx: typer.Context,
-    job: Annotated[int, typer.Argument(metavar="JOB")],
+    job: Number,
     undo: Annotated[
         bool, typer.Option("--undo", help="Put back what a course held, should the job have left it half done.")
     ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry-failed", help="Try what has failed once more, from its start.")
+    ] = False,
+    jobs: batch.Jobs = batch.Run.jobs,
+    fail_fast: batch.FailFast = False,
+    events: batch.Events = False,
 ) -> None:
-    """Find out what became of a job that was interrupted: wait for it, clear up after it, and put back if asked."""
+    """Go on with a job that was interrupted: find out what became of it, clear up, do the rest, put back if asked."""
     from moodlectl import ledger
+
+    state = state_of(ctx)
+    known = ledger.job_head(job)
+    if known.batch:
+        _resume_batch(state, known, batch.Run(jobs, fail_fast, events), retry=retry)
+    else:
+        _resume_single(state, ledger.job(job), undo=undo)
+
+
+def _resume_batch(state: State, known: Job, run: batch.Run, *, retry: bool) -> None:
+    from moodlectl import ledger_batch
+    from moodlectl.actions.recipes import recipe
+
+    batch.check(state, run)
+    made = recipe(known.kind, known.options)
+    if not known.running and known.state in ledger_batch.FINISHED and not (retry and known.state == "failed"):
+        output.remark(state, f"nothing is left to do of job {known.id}")
+        batch.show_end(state, known.id)
+        return
+    ledger_batch.adopt(known.id, retry=retry)
+    batch.go(state, known.id, made, run)
+
+
+def _resume_single(state: State, known: Job, *, undo: bool) -> None:
     from moodlectl.actions import resuming
     from moodlectl.errors import Failed
 
-    state = state_of(ctx)
-    known = ledger.job(job)
+    job = known.id
     with closing(state.open_site(state.site_name or known.site)) as site:
         with output.progress(state) as on_progress:
             found = resuming.resume(site, known, on_progress)
@@ -140,6 +181,18 @@ def resume(
         code="job_failed",
         details={name: value for name, value in record.items() if name in ("undone_by", "verified") and value},
     )
+
+
+@app.command("cancel")
+def cancel(ctx: typer.Context, job: Number) -> None:
+    """Give a job up: begin nothing more of it, finish what was begun. A single deed at work is asked to stop."""
+    from moodlectl.actions import cancelling
+
+    state = state_of(ctx)
+    told = cancelling.cancel(job)
+    if state.output is not Output.table:
+        output.emit_one(state, told.as_dict())
+    output.remark(state, f"job {job}: {told.message}")
 
 
 def _wants_undo(state: State, found: resuming.Found) -> bool:

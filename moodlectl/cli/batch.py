@@ -1,0 +1,155 @@
+"""Running a batch from the command line: who may stop it, who sees it move, and the exit status it ends with."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moodlectl.cli import listening, output
+from moodlectl.cli.board import in_words
+from moodlectl.cli.state import Output, State
+from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown, SomeFailed, Unreachable, UsageError
+
+if TYPE_CHECKING:
+    from moodlectl.actions import engine
+    from moodlectl.actions.steps import Planned, Recipe
+
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="How many courses at once.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Begin nothing more when one course has failed.")]
+Events = Annotated[bool, typer.Option("--events", help="With -o json: one event a line, as it happens.")]
+
+LISTED = 100
+"""So many courses at most in the table at the end; of more, those with a trouble."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a batch is to run, from the options ``--jobs``, ``--fail-fast`` and ``--events``."""
+
+    jobs: int = 4
+    fail_fast: bool = False
+    events: bool = False
+
+
+def drive(
+    state: State, recipe: Recipe, planned: Iterable[Planned], options: Mapping[str, Any], *, key: str, run: Run
+) -> None:
+    """Write a batch down and run it, or go on with the unfinished one of the very same plan; print how it ended.
+
+    ``options["plan_sha1"]`` tells whether the plan is the same. Raises Refused where it is at work (who), or was left
+    unfinished with another plan; SomeFailed, OutcomeUnknown, Unreachable, KeyboardInterrupt as it ended.
+    """
+    from moodlectl import ledger_batch
+    from moodlectl.actions import engine
+
+    check(state, run)
+    left = ledger_batch.unfinished(key)
+    same = left is not None and left.options.get("plan_sha1") == options.get("plan_sha1")
+    if left is not None and not left.running and same:
+        output.remark(state, f"job {left.id} of this plan was not finished; going on with it")
+        ledger_batch.adopt(left.id)
+        go(state, left.id, recipe, run)
+        return
+    go(state, engine.begin(recipe, planned, options, key=key), recipe, run)
+
+
+def check(state: State, run: Run) -> None:
+    """Refuse options that cannot go together. Raises UsageError."""
+    if run.events and state.output is not Output.json:
+        raise UsageError("--events only means something with -o json.", "Add -o json.")
+
+
+def go(state: State, job: int, recipe: Recipe, run: Run) -> None:
+    """Run a batch that this process has begun or taken up, to its end; print how it ended, and raise accordingly."""
+    from moodlectl.actions import engine
+
+    limits = {name: site.limits for name, site in state.load_config().sites.items()}
+    terms = engine.Terms(run.jobs, limits, run.fail_fast)
+    stop = engine.Stop()
+    with listening.listener(state, recipe.kind, events=run.events) as hear, _signals_stop(stop):
+        around = engine.Around(state.open_site, hear, stop)
+        ended = engine.run(job, recipe, terms, around)
+    if not run.events:
+        show_end(state, job)
+    raise_as_ended(ended)
+
+
+@contextmanager
+def _signals_stop(stop: engine.Stop) -> Iterator[None]:
+    """Ctrl-C, TERM and HUP ask the engine to stop while the block lasts, instead of breaking in anywhere."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(number: int, _frame: object) -> None:
+        stop.ask("" if number == signal.SIGINT else signal.Signals(number).name)
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def show_end(state: State, job: int) -> None:
+    """The table at the end: every course, or of very many those with a trouble; with ``-o json`` the whole job."""
+    from moodlectl.cli import job_words
+    from moodlectl.ledger_batch import Reader
+
+    reader = Reader(job)
+    try:
+        if state.output is not Output.table:
+            output.emit_one(state, job_words.record(reader))
+            return
+        totals = reader.totals()
+        if sum(totals.values()) <= LISTED:
+            rows = [job_words.row(item) for item in reader.items()]
+        else:
+            rows = [job_words.row(item) for one in ("failed", "unknown") for item in reader.items(one)]
+        if rows:
+            output.emit(state, rows, job_words.COLUMNS, spare=job_words.SPARE)
+            sys.stdout.write("\n")
+        sys.stdout.write(f"job {job}: {reader.job.state}. {in_words(totals)}\n")
+    finally:
+        reader.close()
+
+
+def raise_as_ended(ended: engine.Ended) -> None:
+    """Nothing where all is done; else the error with the exit status of the contract."""
+    totals, go_on = dict(ended.totals), f"Go on with it: moodlectl job resume {ended.job}"
+    if ended.interrupted is not None:
+        stop = KeyboardInterrupt(ended.interrupted)
+        stop.add_note(f"{in_words(totals)}. {go_on}")
+        raise stop
+    if ended.state == "done":
+        return
+    details = {"job": ended.job, "totals": totals}
+    see = f"See: moodlectl job show {ended.job} --state failed"
+    if totals["unknown"]:
+        message = f"Of {totals['unknown']} courses it is not known what became of them."
+        raise OutcomeUnknown(message, go_on, details=details)
+    if ended.state == "cancelled":
+        raise Failed(f"Job {ended.job} was cancelled: {in_words(totals)}.", code="cancelled", details=details)
+    if totals["failed"]:
+        rests = f" The job rests: {ended.reason}." if ended.state == "paused" else ""
+        hint = go_on if ended.state == "paused" else see
+        raise SomeFailed(f"{_of(totals['failed'], totals)} failed.{rests}", hint, details=details)
+    raise _rests(ended, go_on, details)
+
+
+def _of(count: int, totals: Mapping[str, int]) -> str:
+    total = sum(totals.values())
+    return f"{count} of {total} courses" if total != 1 else "The only course"
+
+
+def _rests(ended: engine.Ended, go_on: str, details: Mapping[str, Any]) -> MoodlectlError:
+    message = f"Job {ended.job} rests: {ended.reason or 'its process ended'}."
+    return Unreachable(f"{message} Nothing was burnt: {in_words(ended.totals)}.", go_on, code="paused", details=details)
