@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal, Self
 
 from moodlectl.errors import Refused
 from moodlectl.mbz.limits import LIMITS, Limits
-from moodlectl.mbz.names import check_name, refuse
+from moodlectl.mbz.names import check_name, folded, is_moodles, refuse
 from moodlectl.mbz.sniff import Container, sniff
 from moodlectl.mbz.sources import Source, source_of
 from moodlectl.mbz.tarstream import GzipStream, TarStream
@@ -85,6 +85,7 @@ class Archive:
         self.remarks: list[str] = []
         self._done = 0
         self._seen_names: set[int] = set()
+        self._folders: set[int] = set()
 
     def __enter__(self) -> Self:
         self._file = self.source.open()
@@ -101,7 +102,7 @@ class Archive:
         """Every member in stream order; may be walked again from the start. Reads only, in constant memory.
 
         Raises Refused, with the reason as its code, at the first member that is not what Moodle writes.
-        After the last one ``remarks`` says what else is odd about the container: bytes after its end, a
+        After the last one ``remarks`` says what else is odd about the container: bytes that belong to nothing, a
         missing end mark.
         """
         if self._file is None:
@@ -111,6 +112,8 @@ class Archive:
         self.remarks = []
         self._done = 0
         self._seen_names = seen = set[int]()
+        self._folders = set[int]()
+        twins = set[int]()
         source = self._tar(self._file) if self.container == "tgz" else self._zip(self._file)
         for member in source:
             if not member.name:
@@ -122,13 +125,23 @@ class Archive:
                     "hostile_duplicate", f"{member.name} is in the backup twice.", member=member.name
                 )
             seen.add(key)
+            if member.kind == "dir":
+                self._folders.add(key)
+            # On a server that knows no upper and lower case, the later of two takes the place of the other.
+            if (plain := folded(member.name)) != member.name or twins:
+                twin = hash(plain)
+                if (twin in twins or (twin != key and twin in seen)) and is_moodles(plain):
+                    raise refuse("hostile_duplicate", f"{member.name} is in the backup in two spellings.")
+                if twin != key:
+                    twins.add(twin)
             if len(seen) > self.limits.members:
                 raise refuse("too_many_members", f"The backup has more than {self.limits.members} members.")
             yield member
 
     def has(self, name: str) -> bool:
-        """Whether a member of this name has gone by in the last walk through ``members``."""
-        return hash(name) in self._seen_names
+        """Whether a file of this name has gone by in the last walk through ``members``."""
+        key = hash(name)
+        return key in self._seen_names and key not in self._folders
 
     def _tar(self, file: BinaryIO) -> Iterator[Member]:
         stream = GzipStream(file, self._seen, self.limits)
@@ -143,7 +156,8 @@ class Archive:
         if not tar.end_mark:
             self.remarks.append("The tar has no end mark.")
         if tar.after_end:
-            self.remarks.append("The tar holds data after its end mark.")
+            # Moodle reads on behind the mark (tgz_extractor, 3.9 to 5.1): what lies there is restored, unseen by us.
+            raise refuse("hostile_tar", "The tar holds data after its end mark.")
         if stream.trailing:
             self.remarks.append(f"{stream.trailing} bytes that belong to nothing follow the gzip stream.")
         if not self.source.hollow:
@@ -155,6 +169,8 @@ class Archive:
             raise _empty_archive()
         if archive.shift:
             self.remarks.append(f"{archive.shift} bytes that belong to nothing come before the zip.")
+        if archive.trailing:
+            self.remarks.append(f"{archive.trailing} bytes that belong to nothing follow the zip.")
         done = 0
         for entry in archive:
             name = check_name(entry.name, self.limits)

@@ -14,6 +14,7 @@ from moodlectl.mbz.archive import INDEX, MANIFEST, Archive, Member, ProgressByte
 from moodlectl.mbz.archiveindex import ArchiveIndex
 from moodlectl.mbz.foreign import ForeignReader
 from moodlectl.mbz.information import Information, nest, read_information
+from moodlectl.mbz.people import USERS, people_of
 from moodlectl.mbz.sniff import sniff
 from moodlectl.mbz.tally import POOL
 from moodlectl.mbz.text import printable
@@ -157,6 +158,9 @@ class _Check:
             self._information = read_information(member)
         elif name == "files.xml":
             member.parse(RecordReader(name, 2, frozenset({"file"}), _FILE_FIELDS, self._file))
+        elif name == USERS:
+            for _ in people_of(member):
+                pass
         elif name == INDEX:
             self._index = ArchiveIndex(member)
         elif self._foreign.see(member):
@@ -211,7 +215,7 @@ class _Check:
         for name in self._strange:
             self.add("unexpected", f"{name} is nothing Moodle writes into a backup.", name)
         if archive.has(MANIFEST) and self._information is None:
-            return  # Its own problem is listed already.
+            return  # Its own problem is listed already: it is a file, and could not be read.
         if self._information is None:
             self.add("not_a_backup", f"This is an archive, but no Moodle backup: it has no {MANIFEST}.")
             return

@@ -120,8 +120,9 @@ def read_information(member: Member, limits: Limits = LIMITS) -> Information:
             and depth == 3
             and path[1] == "information"
             and (known := value(text)) is not None
+            and found.fields.setdefault(name, known) != known
         ):
-            found.fields[name] = known
+            raise refuse("hostile_manifest", f"{member.name} says two things about {name}.")
         path.pop()
 
     member.parse(XmlReader(member.name, start, end, _FIELDS | _INFORMATION, limits))

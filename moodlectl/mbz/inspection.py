@@ -106,7 +106,7 @@ def _walk(archive: Archive) -> tuple[Information | None, Foreign | None, Tally, 
     tally, reader = Tally(archive.limits), ForeignReader()
     stray = None
     for member in archive.members():
-        if member.name == MANIFEST:
+        if member.name == MANIFEST and member.kind == "file":
             information = read_information(member, archive.limits)
         elif member.name.endswith(("/" + MANIFEST, ".mbz")):
             stray = stray or member.name

@@ -18,7 +18,9 @@ class Limits:
 
     ``ratio`` is how many times larger than the file its content may become; it counts only above
     ``ratio_floor``, because a few kilobytes of XML may well shrink a thousandfold. ``xml_token`` is the
-    largest tag, comment or instruction, ``xml_text`` the longest text of a field that is kept.
+    largest tag, comment or instruction, ``xml_text`` the longest text of a field that is kept, ``xml_names`` and
+    ``xml_name_bytes`` how many different names of elements and attributes one document may use, which a parser
+    remembers all: Moodle's use some hundreds.
     """
 
     members: int = 500_000
@@ -33,6 +35,8 @@ class Limits:
     xml_depth: int = 128
     xml_token: int = 256 * KIB
     xml_text: int = 1 * MIB
+    xml_names: int = 10_000
+    xml_name_bytes: int = 1 * MIB
     kept_ids: int = 500_000
     problems: int = 200
 

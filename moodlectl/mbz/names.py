@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from moodlectl.errors import Refused
 from moodlectl.mbz.limits import LIMITS, Limits
@@ -10,6 +11,10 @@ from moodlectl.mbz.text import is_printable, printable
 
 _HINT = "Moodle never writes such a name. Do not restore this file; ask where it came from."
 _DRIVE = re.compile(r"^[A-Za-z]:")
+# Where Moodle keeps what it reads of a backup.
+_MOODLES = re.compile(r"\.ARCHIVE_INDEX|[a-z_]+\.(?:xml|log)|(?:course|activities|sections|files)/.+")
+# What Moodle takes out of a name before it writes the member (PARAM_PATH of clean_param, 3.9 to 5.1).
+_MANGLED = re.compile(r"[&<>\"`|':]|\.\.+")
 
 
 def refuse(code: str, message: str, hint: str = _HINT, **details: object) -> Refused:
@@ -55,4 +60,22 @@ def check_name(name: str, limits: Limits = LIMITS) -> str:
         raise refuse(
             "hostile_path", f"A member's name leads out of the backup or is malformed: {shown}", name=shown
         )
+    read = _MANGLED.sub("", plain)
+    if read != plain and is_moodles(read):
+        raise refuse("hostile_name", f"Moodle would read {shown} as {read}.", name=shown)
     return plain
+
+
+def is_moodles(name: str) -> bool:
+    """Whether a member of that name is one that Moodle itself writes into a backup and reads. Reads only."""
+    return _MOODLES.fullmatch(name) is not None
+
+
+def folded(name: str) -> str:
+    """The name as file systems take it that know no upper and lower case, or one way to write an accent only.
+
+    Reads only.
+    """
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

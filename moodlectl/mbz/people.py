@@ -60,7 +60,7 @@ def read_users(where: Path | Source, progress: ProgressBytes | None = None) -> I
         for member in archive.members():
             if member.name != USERS:
                 continue
-            yield from _people(member)
+            yield from people_of(member)
 
 
 def read_people(
@@ -75,10 +75,10 @@ def read_people(
     people: list[UserRecord] = []
     with open_backup(where, progress=progress) as archive:
         for member in archive.members():
-            if member.name == MANIFEST:
+            if member.name == MANIFEST and member.kind == "file":
                 information = read_information(member, archive.limits)
             elif member.name == USERS:
-                people = list(_people(member))
+                people = list(people_of(member))
     if information is None:
         raise Refused(
             f"{printable(archive.source.name)} has no {MANIFEST}: it is no Moodle 2 backup, and lists no people.",
@@ -89,7 +89,8 @@ def read_people(
     return OriginalSite(fields.get("original_wwwroot"), fields.get("original_site_identifier_hash")), people
 
 
-def _people(member: Member) -> Iterator[UserRecord]:
+def people_of(member: Member) -> Iterator[UserRecord]:
+    """Every person of an open users.xml. Raises Refused."""
     roster = Roster(USERS, _FIELDS)
     for chunk in member.chunks():
         yield from map(_user, roster.feed(chunk))

@@ -155,7 +155,7 @@ def _check_words(path: Path, output: Path, wanted: Wanted, overwrite: bool) -> N
 def _manifest(path: Path) -> Information:
     with open_backup(path) as archive:
         for member in archive.members():
-            if member.name == MANIFEST:
+            if member.name == MANIFEST and member.kind == "file":
                 information = read_information(member)
                 break
         else:

@@ -13,13 +13,14 @@ from typing import BinaryIO
 from moodlectl.errors import Refused
 from moodlectl.mbz.inflate import GZIP, BadStream, Inflater
 from moodlectl.mbz.limits import LIMITS, Limits
-from moodlectl.mbz.names import decode_name, refuse
+from moodlectl.mbz.names import decode_name, is_moodles, refuse
 from moodlectl.mbz.text import printable
 
 BLOCK = 512
 _IN = 64 * 1024
 _OUT = 256 * 1024
 _ZEROS = bytes(BLOCK)
+_GZIP_HEAD = 10
 _KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
 _TRUNCATED_HINT = "The file is cut short: download or copy it again."
 
@@ -28,6 +29,12 @@ def truncated(message: str, **details: object) -> Refused:
     """The refusal of a file that ends before it should."""
     safe = {key: printable(value) if isinstance(value, str) else value for key, value in details.items()}
     return Refused(printable(message), _TRUNCATED_HINT, code="truncated", details=safe)
+
+
+def damaged(why: str, read: int) -> Refused:
+    """The refusal of a gzip stream that cannot be unpacked."""
+    hint = "Take another copy of the file; this one cannot be trusted."
+    return Refused(f"The backup is damaged: {why}.", hint, code="damaged", details={"read": read})
 
 
 class GzipStream:
@@ -43,7 +50,7 @@ class GzipStream:
         self._inflater = Inflater(GZIP)
         self._input = b""
         self._block = memoryview(b"")
-        self._begun = False
+        self._fresh = True
         self.done = 0
         self.out = 0
         self.trailing = 0
@@ -86,13 +93,12 @@ class GzipStream:
                 self._input = self._read()
                 if not self._input:
                     raise truncated("The backup is cut short: its gzip stream has no end.", read=self.done)
+            if self._fresh:
+                self._check_flags()
             try:
                 data = self._inflater.feed(self._input, _OUT)
             except BadStream as error:
-                hint = "Take another copy of the file; this one cannot be trusted."
-                raise Refused(
-                    f"The backup is damaged: {error}.", hint, code="damaged", details={"read": self.done}
-                ) from error
+                raise damaged(str(error), self.done) from error
             self._input = self._inflater.rest
             if self._inflater.ended:
                 self._next_gzip_member()
@@ -103,18 +109,26 @@ class GzipStream:
                 return True
         return False
 
+    def _check_flags(self) -> None:
+        """igzip reads over flags that no program knows; zlib, and so Moodle, does not."""
+        while len(self._input) < _GZIP_HEAD and (more := self._read()):
+            self._input += more
+        self._fresh = False
+        if len(self._input) >= _GZIP_HEAD and (self._input[2] != 8 or self._input[3] & 0xE0):
+            raise damaged("its gzip header is of no known kind", self.done)
+
     def _next_gzip_member(self) -> None:
         """A gzip file may hold several members; zeros may pad it; anything else after the end is counted."""
         while True:
             self._input = self._input.lstrip(b"\x00")
-            if len(self._input) >= 2:
+            if len(self._input) >= _GZIP_HEAD:
                 break
             more = self._read()
             if not more:
                 break
             self._input += more
         if self._input[:2] == b"\x1f\x8b":
-            self._inflater = Inflater(GZIP)
+            self._inflater, self._fresh = Inflater(GZIP), True
             return
         self.ended = True
         self.trailing = len(self._input)
@@ -206,9 +220,9 @@ class TarStream:
         self._drain()
 
     def _entry(self, header: bytes, size: int, name: str | None, pax: dict[str, str]) -> TarEntry:
-        kind = header[156:157]
-        name = name or _ustar_name(header)
-        if kind not in (b"0", b"\x00", b"7", b"5"):
+        kind, given = header[156:157], name
+        name = given or _ustar_name(header)
+        if kind not in (b"0", b"\x00", b"5"):
             what = _KINDS.get(kind, "of a kind Moodle never writes")
             raise refuse("hostile_link", f"A member of the backup is {what}: {name}", name=name)
         if any(key.startswith("GNU.sparse") for key in pax):
@@ -217,6 +231,7 @@ class TarStream:
             if not pax["size"].isdecimal() or len(pax["size"]) > 18:
                 raise refuse("hostile_size", f"A member's size is no size: {name}", name=name)
             size = int(pax["size"])
+        _check_stories(header, name, size, given)
         is_dir = kind == b"5" or name.endswith("/")
         if is_dir and size:
             raise refuse("hostile_size", f"A folder with content: {name}", name=name)
@@ -229,7 +244,9 @@ class TarStream:
         if not block:
             return None
         if block == _ZEROS:
-            self.end_mark = self._stream.take(BLOCK) == _ZEROS
+            second = self._stream.take(BLOCK)
+            self.end_mark = second == _ZEROS
+            self.after_end = len(second) - second.count(0)
             return None
         if len(block) < BLOCK and self._current:
             raise truncated("The backup is cut short between two members.")
@@ -267,6 +284,29 @@ def _checksum(header: bytes) -> int:
     return sum(header) - sum(header[148:156]) + 256
 
 
+def _check_stories(header: bytes, name: str, size: int, given: str | None) -> None:
+    """Refuses a member that Moodle would read otherwise than it is read here.
+
+    Moodle goes by the first eleven digits of a size, and by the plain name with its prefix; extended headers are
+    members to it (``tgz_extractor::process_header``, 3.9 to 5.1). So a second backup could hide behind the first.
+    """
+    digits = bytes(digit for digit in header[124:135] if digit in b"01234567")
+    if size != int(digits or b"0", 8):
+        raise refuse("hostile_size", f"Moodle would read another size of {name}.", name=name, size=size)
+    if header[0:100].partition(b"\x00")[2].strip(b"\x00") or header[345:500].partition(b"\x00")[2].strip(b"\x00"):
+        raise refuse("hostile_name", f"A member's name goes on behind its end: {name}", name=name)
+    theirs = _join(header[345:500], header[0:100]).decode("utf-8", "replace")
+    ours = name.removeprefix("./").rstrip("/")
+    if theirs.removeprefix("./").rstrip("/") != ours and (is_moodles(ours) or is_moodles(theirs) or not given):
+        raise refuse("hostile_tar", f"The tar tells two stories about {name}.", name=name)
+
+
+def _join(prefix: bytes, name: bytes) -> bytes:
+    before = prefix.split(b"\x00", 1)[0]
+    plain = name.split(b"\x00", 1)[0]
+    return before + b"/" + plain if before else plain
+
+
 def _plain(header: bytes) -> bytes:
     return header[0:100].split(b"\x00", 1)[0]
 
@@ -286,10 +326,8 @@ def _number(field: bytes) -> int:
         number = int.from_bytes(field[1:], "big") if field[0] == 0x80 else -1
     else:
         digits = field.strip(b" \x00")
-        try:
-            number = int(digits, 8) if digits else 0
-        except ValueError:
-            number = -1
+        # Not what int() takes for a number as well: signs, underscores, 0o.
+        number = int(digits or b"0", 8) if not digits.strip(b"01234567") else -1
     if not 0 <= number < 1 << 50:
         raise refuse("hostile_size", "A member's header holds an impossible number.")
     return number

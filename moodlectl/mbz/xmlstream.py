@@ -4,6 +4,7 @@ direction."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import NoReturn
 from xml.parsers import expat
 
@@ -45,6 +46,7 @@ class XmlReader:
         self._limits = limits
         self._fed = 0
         self._parts: list[str] = []
+        self._names = self._name_bytes = 0
         self._parser = parser = expat.ParserCreate("UTF-8")
         parser.buffer_text = True
         parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
@@ -57,8 +59,10 @@ class XmlReader:
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """The next bytes of the document. Raises Refused."""
-        if self._fed == 0 and bytes(chunk[:2]) in (b"\xfe\xff", b"\xff\xfe"):
-            raise self._refuse("hostile_encoding", "is written in UTF-16; Moodle writes UTF-8 only")
+        # expat takes UTF-16 for what it is, with a mark or without, whatever it was told.
+        head = bytes(chunk[: max(0, 4 - self._fed)])
+        if b"\x00" in head or (not self._fed and head[:1] in (b"\xfe", b"\xff")):
+            raise self._refuse("hostile_encoding", "is written in UTF-16 or the like; Moodle writes UTF-8 only")
         for begin in range(0, len(chunk), _FEED):
             piece = chunk[begin : begin + _FEED]
             try:
@@ -69,6 +73,8 @@ class XmlReader:
                 raise self._refuse("hostile_xml", "is nested too deeply") from error
             self._fed += len(piece)
             self._check_text()
+            if len(self._parser.intern) > self._names:
+                self._check_names()
             # What expat holds back is one unfinished tag, comment or instruction.
             if self._fed - max(self._parser.CurrentByteIndex, 0) > self._limits.xml_token:
                 raise self._refuse("hostile_xml", f"has a tag longer than {self._limits.xml_token} bytes")
@@ -114,6 +120,17 @@ class XmlReader:
         # Checked after each piece, not for each part: a piece brings no more than its own size.
         if len(self._parts) > 8 and sum(map(len, self._parts)) > self._limits.xml_text:
             raise self._refuse("hostile_xml", f"has a field longer than {self._limits.xml_text} characters")
+
+    def _check_names(self) -> None:
+        # expat and its Python side keep every name they ever met, so that names alone could fill the memory.
+        known = self._parser.intern
+        self._name_bytes += sum(map(len, islice(known, self._names, None)))
+        self._names = len(known)
+        if self._names > self._limits.xml_names or self._name_bytes > self._limits.xml_name_bytes:
+            raise self._too_many_names()
+
+    def _too_many_names(self) -> Refused:
+        return self._refuse("hostile_xml", "uses more different names of elements and attributes than any backup")
 
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
         if encoding is not None and encoding.lower() not in ("utf-8", "utf8", "us-ascii"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -38,6 +39,7 @@ class ZipEntry:
     raw: bytes
     kind: str
     method: int
+    flags: int
     crc: int
     packed: int
     size: int
@@ -47,18 +49,22 @@ class ZipEntry:
 class ZipFile:
     """A zip file's members in the order of its central directory, each with its content on demand.
 
+    ``shift`` is how many bytes come before the zip, ``trailing`` how many after it.
+
     Raises Refused: ``truncated``, ``damaged``, ``bomb``, ``too_many_members``, ``hostile_size``,
     ``hostile_link``, ``encrypted``.
     """
 
     def __init__(self, file: BinaryIO, size: int, limits: Limits = LIMITS) -> None:
         self._file, self._size, self._limits = file, size, limits
+        self.trailing = 0
         self.count, self._start, self.length, self.shift = self._find_directory()
 
     def __iter__(self) -> Iterator[ZipEntry]:
         """Each file and folder. A reader between two steps may read any content."""
         at, end = self._start, self._start + self.length
         count = packed = unpacked = 0
+        begins, ends = array("Q"), array("Q")
         while at < end:
             entry, step = self._central(at, end)
             at += step
@@ -70,7 +76,10 @@ class ZipFile:
             if packed > self._size:
                 raise refuse("bomb", "Members of the zip overlap: they claim more than the file holds.")
             self._check_ratio(unpacked)
+            begins.append(entry.offset)
+            ends.append(entry.offset + entry.packed + _LOCAL.size + len(entry.raw))
             yield entry
+        _check_overlap(begins, ends)
         if count != self.count:
             raise refuse("hostile_size", f"The zip says it has {self.count} members, and has {count}.")
 
@@ -119,14 +128,19 @@ class ZipFile:
             data = inflater.rest
             if out:
                 yield out
+        if left or data:
+            raise refuse("hostile_size", f"{entry.name} holds more than its content.", member=entry.name)
 
     def _seek_content(self, entry: ZipEntry) -> None:
         fixed = self._read_at(entry.offset + self.shift, _LOCAL.size)
-        signature, _, flags, method, *_, name_length, extra_length = _LOCAL.unpack(fixed)
+        signature, _, flags, method, _, _, *sums, name_length, extra_length = _LOCAL.unpack(fixed)
         if signature != b"PK\x03\x04":
             raise self._damaged(f"{entry.name} is not where the zip says", entry.name)
         name = self._read_at(entry.offset + self.shift + _LOCAL.size, name_length)
-        if name != entry.raw or method != entry.method or flags & 0x1:
+        # Where bit 3 is set the sums follow the content; sizes of 4 GiB stand in an extra field.
+        told = [one for one in zip(sums, (entry.crc, entry.packed, entry.size), strict=True) if one[0] != _FULL32]
+        agree = flags & 0x8 or all(here == there for here, there in told)
+        if name != entry.raw or method != entry.method or (flags ^ entry.flags) & 0x9 or not agree:
             raise refuse("hostile_zip", f"The zip tells two stories about {entry.name}.", member=entry.name)
         self._file.seek(entry.offset + self.shift + _LOCAL.size + name_length + extra_length)
 
@@ -146,6 +160,8 @@ class ZipFile:
         name = decode_name(raw, "utf-8" if flags & 0x800 or raw.isascii() else "cp437")
         if _FULL32 in (packed, size, offset):
             size, packed, offset = _zip64(extra, size, packed, offset, name)
+        if (other := _unicode_path(extra)) is not None and other != name.encode("utf-8"):
+            raise refuse("hostile_zip", f"The zip tells two stories about {name}.", member=name)
         if flags & 0x1:
             raise Refused("The zip is encrypted.", "Moodle cannot restore it.", code="encrypted")
         if method not in (0, 8):
@@ -158,16 +174,17 @@ class ZipFile:
         kind = "dir" if name.endswith("/") else "file"
         if (kind == "dir" and size) or (method == 0 and size != packed):
             raise refuse("hostile_size", f"The zip lies about the size of {name}.", member=name)
-        return ZipEntry(name, raw, kind, method, crc, packed, size, offset), step
+        return ZipEntry(name, raw, kind, method, flags, crc, packed, size, offset), step
 
     def _find_directory(self) -> tuple[int, int, int, int]:
         """How many members, where their directory begins, its length, and what lies before the zip."""
         tail_size = min(self._size, _EOCD.size + 0xFFFF)
         tail = self._read_at(self._size - tail_size, tail_size)
-        found = tail.rfind(b"PK\x05\x06")
-        if found < 0 or found + _EOCD.size > len(tail):
+        found = _end_record(tail)
+        if found < 0:
             raise truncated("The backup is cut short: the zip has no directory at its end.", size=self._size)
-        _, disk, _, _, count, length, start, _ = _EOCD.unpack_from(tail, found)
+        _, disk, _, _, count, length, start, comment = _EOCD.unpack_from(tail, found)
+        self.trailing = max(0, len(tail) - found - _EOCD.size - comment)
         eocd = end = self._size - tail_size + found
         if _FULL32 in (length, start) or count == 0xFFFF:
             end, disk, count, length, start = self._zip64_directory(eocd, disk, count, length, start)
@@ -223,6 +240,41 @@ class ZipFile:
         return Refused(
             f"The backup is damaged: {printable(why)}.", _DAMAGED_HINT, code="damaged", details=details
         )
+
+
+def _end_record(tail: bytes) -> int:
+    """Where the end record stands in the last bytes of a zip: the one whose comment reaches the end of the file."""
+    last = at = tail.rfind(b"PK\x05\x06", 0, len(tail) - _EOCD.size + 4)
+    whole = []
+    while at >= 0:
+        if at + _EOCD.size + _EOCD.unpack_from(tail, at)[7] == len(tail):
+            whole.append(at)
+        at = tail.rfind(b"PK\x05\x06", 0, at + 3)
+    if whole and whole != [last]:  # another zip, in the comment of this one
+        raise refuse("hostile_zip", "The zip has two ends.")
+    return last
+
+
+def _check_overlap(begins: array[int], ends: array[int]) -> None:
+    """Refuses members that share bytes: no packer writes so, and little would unpack to much."""
+    order: Iterator[int] | range = range(len(begins))
+    if any(begins[at] < begins[at - 1] for at in range(1, len(begins))):
+        order = iter(sorted(order, key=begins.__getitem__))
+    reached = 0
+    for at in order:
+        if begins[at] < reached:
+            raise refuse("bomb", "Members of the zip overlap: they share the same bytes.")
+        reached = ends[at]
+
+
+def _unicode_path(extra: bytes) -> bytes | None:
+    """The name in an Info-ZIP extra field, which libzip, and so PHP, may take for the member's name."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<2H", extra)
+        if kind == 0x7075 and length > 5:
+            return extra[9 : 4 + length]
+        extra = extra[4 + length :]
+    return None
 
 
 def _zip64(extra: bytes, size: int, packed: int, offset: int, name: str) -> tuple[int, int, int]:

@@ -133,11 +133,14 @@ def _set(at: int, data: bytes) -> Callable[[bytearray], None]:
 
 
 def zeros_10_gb(path: Path) -> None:
-    """Ten gigabytes of zeros in ten megabytes: one member of a tar, in a hundred members of a gzip."""
-    info = tarfile.TarInfo("files/aa/" + "a" * 40)
-    info.size = 10 * 1000**3
-    hundred = gzip.compress(bytes(100 * 1000**2), 9)
-    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT)) + hundred * 100)
+    """Ten gigabytes of zeros in ten megabytes: two members of a tar, in a hundred members of a gzip."""
+    fifty = gzip.compress(bytes(100 * 1000**2), 9) * 50
+    out = b""
+    for letter in "ab":
+        info = tarfile.TarInfo("files/aa/" + letter * 40)
+        info.size = 5 * 1000**3
+        out += gzip.compress(info.tobuf(tarfile.USTAR_FORMAT)) + fifty
+    path.write_bytes(out)
 
 
 def million_in_tgz(path: Path, count: int = 1_000_000) -> None:
@@ -186,8 +189,8 @@ def _central(data: bytearray) -> int:
 
 
 def _zip_smaller(data: bytearray) -> None:
-    at = _central(data)
-    struct.pack_into("<L", data, at + 24, 5)
+    struct.pack_into("<L", data, _central(data) + 24, 5)
+    struct.pack_into("<L", data, 22, 5)
 
 
 def _zip_flag(data: bytearray) -> None:
@@ -218,6 +221,7 @@ def _zip_inflated_lie(path: Path) -> None:
     write_zip(path, [Piece(MANIFEST, bytes(50_000_000))])
     data = bytearray(path.read_bytes())
     struct.pack_into("<L", data, _central(data) + 24, 10)
+    struct.pack_into("<L", data, 22, 10)
     path.write_bytes(data)
 
 

@@ -114,7 +114,7 @@ def test_bytes_that_belong_to_nothing_are_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"hidden")
     assert [problem.code for problem in verify(path).problems] == ["container"]
     path.write_bytes(gzip.compress(corpus.tar_bytes(corpus.pieces()) + b"hidden"))
-    assert [problem.code for problem in verify(path).problems] == ["container"]
+    assert [problem.code for problem in verify(path).problems] == ["hostile_tar"]
     path.write_bytes(b"hidden" + corpus.write_zip(tmp_path / "z.mbz", corpus.pieces()).read_bytes())
     assert [problem.code for problem in verify(path).problems] == ["not_a_backup"]
 
