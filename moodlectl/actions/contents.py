@@ -8,8 +8,19 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+from moodlectl.actions.recording import recorded
 from moodlectl.errors import Failed, OutcomeUnknown, Unreachable
-from moodlectl.site.port import Content, ContentsTaken, OnProgress, Pool, Progress, no_progress
+from moodlectl.ledger import Item
+from moodlectl.site.port import (
+    Content,
+    ContentsTaken,
+    HeldContent,
+    OnProgress,
+    Pool,
+    Progress,
+    Site,
+    no_progress,
+)
 
 _AHEAD = 16
 """Pieces that may wait between the sender and the taker."""
@@ -96,6 +107,31 @@ def carry(
         )
     on_progress(Progress("contents", total, total, "bytes"))
     return carried
+
+
+def held(site: Site, *, unclaimed: bool = False) -> Sequence[HeldContent]:
+    """What was put into the site's pool ahead, oldest first; with ``unclaimed`` what no file has by now. Reads only."""
+    return [one for one in site.pool().held() if not (unclaimed and one.claimed)]
+
+
+def remove(site: Site, contents: Sequence[HeldContent]) -> int:
+    """Take contents out that no course has claimed; those claimed meanwhile stay with their files. Writes to the site.
+
+    Returns how many went. Raises Failed where one is still there afterwards.
+    """
+    names = [one.sha1 for one in contents]
+    item = Item(1, "", "contents", "planned", target=site.name, facts={"contents": len(names)})
+    with recorded(site, "contents", item, {"remove": len(names)}) as entry:
+        pool = site.pool()
+        gone = pool.release(names, unclaimed=True)
+        left = {one.sha1 for one in pool.held()} & set(names)
+        if left:
+            raise Failed(
+                f"{len(left)} of {len(names)} contents are still there.", "Try again.", code="contents_left",
+                details={"contents": sorted(left)[:50]},
+            )  # fmt: skip
+        entry.end("done", removed=gone)
+    return gone
 
 
 def _arrived(target: Pool, contents: Sequence[Content]) -> list[Content]:

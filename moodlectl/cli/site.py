@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodlectl.cli import output
+from moodlectl.cli import contents, output
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import state_of
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from moodlectl.site.port import Check
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+contents.register(app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the site is called here.")]
 MaybeName = Annotated[
