@@ -67,7 +67,7 @@ def run(
         target=f"course {target.id}" if target else f"category {request.category_id}",
         facts={**_source_facts(request), "auto_undo": protection.auto_undo, "verify": protection.verify},
     )
-    with recorded(site, "restore", item, asked) as entry:
+    with recorded(site, kind_of(request), item, asked) as entry:
         done, saved = within(site, request, target, protection, entry, on_progress)
         record(entry, done)
         return Protected(done, entry.job, saved)
@@ -130,7 +130,14 @@ def refuse_beforehand(plan: RestorePlan) -> None:
         )
 
 
+def kind_of(request: RestoreRequest) -> str:
+    """What its job is called: ``restore``, ``copy`` or ``import``."""
+    return request.source.course.rules if request.source.course is not None else "restore"
+
+
 def _source_facts(request: RestoreRequest) -> dict[str, Any]:
+    if request.source.course is not None:
+        return {"source_course": request.source.course.course_id}
     if request.source.path is not None:
         return {"sha1": sha1_of(request.source.path)}
     return {"sha1": request.source.stored.sha1} if request.source.stored is not None else {}

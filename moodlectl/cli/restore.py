@@ -170,14 +170,14 @@ def restore(
             plan = action.plan(site, request, on_progress) if dry_run else None
         output.warn_all(broken)
         if plan is not None:
-            _print_plan(state, plan, backup, broken)
+            print_plan(state, plan, backup, broken)
             return
         if course is not None and mode == "replace":
-            _confirm_replace(state, site, course, safe=not no_safety_backup, drop=drop_backups)
+            confirm_replace(state, site, course, safe=not no_safety_backup, drop=drop_backups)
         protection = protected.Protection(not no_safety_backup, auto_undo, verify=not no_verify)
         with output.progress(state) as on_progress:
             done = protected.run(site, request, course, _asked(wanted, from_site), protection, on_progress)
-    _print_done(state, done, backup)
+    print_done(state, done, backup)
 
 
 def _asked(wanted: action.Wanted, from_site: str | None) -> dict[str, Any]:
@@ -233,7 +233,9 @@ def _numbers(held: dict[str, Any]) -> str:
     return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in held.items() if name != "file_bytes")
 
 
-def _confirm_replace(state: State, site: Site, course: Course, *, safe: bool, drop: bool) -> None:
+def confirm_replace(
+    state: State, site: Site, course: Course, *, safe: bool, drop: bool, word: str = "--replace"
+) -> None:
     """Show what would be deleted, and ask. Raises Refused."""
     held = counts_record(site.counts(course.id))
     kept = len(site.backups(course.id, ["course", "automated"]).files)
@@ -241,14 +243,14 @@ def _confirm_replace(state: State, site: Site, course: Course, *, safe: bool, dr
     stored = f"Backups stored in it stay ({kept}). " if kept and not drop else ""
     output.remark(
         state,
-        f"--replace deletes all that {course.fullname} ({course.shortname}, id:{course.id}) holds: "
+        f"{word} deletes all that {course.fullname} ({course.shortname}, id:{course.id}) holds: "
         f"{activities} activities, {_numbers(held)}{f', and {kept} stored backups' if kept and drop else ''}. {stored}"
         + ("What the course holds is brought here first." if safe else "Moodle keeps no copy, and neither do we."),
     )
     output.confirm(state, f"Replace {course.fullname} ({course.shortname})?", refusal="Nothing was changed")
 
 
-def _print_plan(state: State, plan: RestorePlan, backup: str, broken: Sequence[str] = ()) -> None:
+def print_plan(state: State, plan: RestorePlan, backup: str, broken: Sequence[str] = ()) -> None:
     if state.output is Output.json:
         output.print_json({**_plan_record(plan, backup), "broken": list(broken)})
         return
@@ -328,7 +330,7 @@ def _warn_precheck(precheck: Precheck) -> None:
         output.warn(f"the site lacks {plugin}")
 
 
-def _print_done(state: State, ended: protected.Protected, backup: str) -> None:
+def print_done(state: State, ended: protected.Protected, backup: str) -> None:
     done, saved = ended.done, ended.safety
     restored = done.restored
     record = {

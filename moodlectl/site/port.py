@@ -289,12 +289,30 @@ class BackupMade:
 # --- restores ---------------------------------------------------------------------------------------------------
 
 
+Rules = Literal["copy", "import"]
+
+
+@dataclass(frozen=True)
+class CourseSource:
+    """A course of the very site, backed up for one restore alone: nothing of that backup is kept.
+
+    ``settings`` and ``items`` are those of the backup. ``rules``: ``copy`` is an ordinary backup and restore,
+    ``import`` Moodle's import into a course, which has capabilities of its own and never brings people.
+    """
+
+    course_id: int
+    rules: Rules
+    settings: Mapping[str, bool] = field(default_factory=dict)
+    items: ItemChoice = field(default_factory=ItemChoice)
+
+
 @dataclass(frozen=True)
 class RestoreSource:
-    """Where the archive is: a local file, or a stored backup of the very site that restores."""
+    """Where the archive is: a local file, a stored backup of the very site that restores, or a course of it."""
 
     path: Path | None = None
     stored: BackupFile | None = None
+    course: CourseSource | None = None
 
 
 DANGERS: Mapping[str, str] = {

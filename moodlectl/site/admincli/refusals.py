@@ -74,6 +74,8 @@ def check_backup(request: BackupRequest, config: SiteConfig) -> None:
 def check_restore(request: RestoreRequest, config: SiteConfig) -> None:
     """Refuse what ``restore_backup.php`` has no option for. Raises Refused."""
     check_acting(config, request.as_user)
+    if request.source.course is not None:
+        raise no_script("copy a course, or import one with what was there brought to safety first")
     if request.mode == "replace":
         raise no_option("replace what a course holds", RESTORE)
     asked = {

@@ -69,7 +69,15 @@ def _restore(runner: Runner, request: RestoreRequest, on_progress: OnProgress, *
 
 
 def source_params(source: RestoreSource, on_progress: OnProgress = no_progress) -> dict[str, Any]:
-    """Where the archive comes from: a local file with its size and sha1, or a stored file's locator."""
+    """Where the archive comes from: a local file with its size and sha1, a stored file's locator, or a course."""
+    if source.course is not None:
+        return {
+            "kind": "course",
+            "course_id": source.course.course_id,
+            "rules": source.course.rules,
+            "settings": dict(source.course.settings),
+            "items": item_params(source.course.items),
+        }
     if source.stored is not None:
         return {"kind": "stored", "locator": dict(source.stored.locator)}
     if source.path is None:

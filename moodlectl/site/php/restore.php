@@ -69,6 +69,10 @@ final class moodlectl_restore_job {
     public $aside = null;
     /** @var int|null how many of them were put back */
     public $putback = null;
+    /** @var bool by the rules of Moodle's import */
+    public $import = false;
+    /** @var string[] root settings of the backup that was made for this restore alone */
+    public $backupsettings = [];
 
     public function __construct(array $params, moodlectl_io $io) {
         $this->params = $params + ['texts' => [], 'settings' => [], 'items' => [], 'allow' => [], 'enrolments' => null,
@@ -80,6 +84,8 @@ final class moodlectl_restore_job {
         $this->userid = (int)$io->acting->id;
         $this->pid = getmypid();
         $this->deed = new moodlectl_deed();
+        $source = $this->params['source'];
+        $this->import = $source['kind'] === 'course' && $source['rules'] === 'import';
     }
 
     public function text($name) {
@@ -97,8 +103,9 @@ final class moodlectl_restore_job {
 /**
  * Plans ({dry_run}) or does one restore. Writes to the site unless dry_run.
  *
- * params: mode new|merge|replace; category_id (new) or course_id; source {kind: upload, size, sha1, name} or
- * {kind: stored, locator}; texts {fullname, shortname, idnumber, startdate YYYY-MM-DD, visible}; settings {name: value};
+ * params: mode new|merge|replace; category_id (new) or course_id; source {kind: upload, size, sha1, name},
+ * {kind: stored, locator} or {kind: course, course_id, rules copy|import, settings, items} (see restore_from_course.php);
+ * texts {fullname, shortname, idnumber, startdate YYYY-MM-DD, visible}; settings {name: value};
  * enrolments manual|with-users|always; keep_enrolments, keep_groups, overwrite_config; items (port.ItemChoice);
  * users_conflict stop|without-users; allow [danger]; drop_backups: let go of the backups stored in a course that is
  * replaced; deed: the number under which it keeps an account of itself (see deeds.php).
@@ -173,7 +180,9 @@ function moodlectl_restore_find_target(moodlectl_restore_job $job) {
             'Name another course, or restore as a new one.');
     }
     $job->context = context_course::instance($id);
-    if ($job->mode === 'replace') {
+    if ($job->import) {
+        moodlectl_restore_need($job, 'moodle/restore:restoretargetimport');
+    } else if ($job->mode === 'replace') {
         moodlectl_restore_need($job, 'moodle/restore:restorecourse');
     }
 }
@@ -219,8 +228,10 @@ function moodlectl_restore_check_texts(moodlectl_restore_job $job) {
     $capabilities = ['idnumber' => 'moodle/course:changeidnumber', 'visible' => 'moodle/course:visibility',
         'fullname' => 'moodle/course:changefullname', 'shortname' => 'moodle/course:changeshortname',
         'startdate' => 'moodle/restore:rolldates'];
+    // Who may create a course names it (course/externallib.php duplicate_course, and the copy form).
+    $named = $job->mode === 'new' && $job->params['source']['kind'] === 'course' ? ['fullname', 'shortname', 'visible'] : [];
     foreach ($capabilities as $name => $capability) {
-        if ($job->text($name) !== null) {
+        if ($job->text($name) !== null && !in_array($name, $named, true)) {
             moodlectl_restore_need($job, $capability);
         }
     }
@@ -262,7 +273,7 @@ function moodlectl_restore_read(moodlectl_restore_job $job) {
         throw new moodlectl_error('refused', 'not_a_course', "The backup holds a single {$info->type}, not a course.",
             'Restore it into a course: --merge COURSE', ['type' => $info->type]);
     }
-    if ($job->mode === 'merge') {
+    if ($job->mode === 'merge' && !$job->import) {
         moodlectl_restore_need($job, 'moodle/restore:restore' . $info->type);
     }
 }

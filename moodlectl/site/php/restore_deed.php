@@ -58,8 +58,9 @@ function moodlectl_restore_classes() {
 function moodlectl_restore_controller(moodlectl_restore_job $job, $courseid, $userid) {
     $targets = ['new' => backup::TARGET_NEW_COURSE, 'merge' => backup::TARGET_EXISTING_ADDING,
         'replace' => backup::TARGET_EXISTING_DELETING];
-    $job->controller = new restore_controller($job->tempdir, $courseid, backup::INTERACTIVE_YES, backup::MODE_GENERAL,
-        $userid, $targets[$job->mode], new moodlectl_restore_progress($job));
+    $job->controller = new restore_controller($job->tempdir, $courseid, backup::INTERACTIVE_YES,
+        $job->import ? backup::MODE_IMPORT : backup::MODE_GENERAL, $userid, $targets[$job->mode],
+        new moodlectl_restore_progress($job));
     $job->restoreids[] = $job->controller->get_restoreid();
     $job->deed->note(['ids' => $job->restoreids]);
     return $job->controller;

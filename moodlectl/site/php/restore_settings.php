@@ -175,7 +175,8 @@ function moodlectl_restore_asked(moodlectl_restore_job $job, array $all) {
     if ($job->withoutpeople) {
         $asked['users'] = false;
     }
-    return $asked;
+    // What only a backup has was settled when it was made.
+    return array_diff_key($asked, array_diff_key(array_flip($job->backupsettings), $all));
 }
 
 function moodlectl_restore_refuse_unknown(moodlectl_restore_job $job, array $names, array $all) {

@@ -47,6 +47,10 @@ function moodlectl_restore_need_space(moodlectl_restore_job $job, array $needed,
 function moodlectl_restore_receive(moodlectl_restore_job $job) {
     $source = $job->params['source'];
     moodlectl_restore_directories($job);
+    if ($source['kind'] === 'course') {
+        moodlectl_restore_from_course($job, $source);
+        return;
+    }
     if ($source['kind'] === 'stored') {
         moodlectl_restore_copy_stored($job, $source['locator']);
         return;
@@ -110,6 +114,9 @@ function moodlectl_restore_refuse_garbage($why) {
 /** Looks the archive through, checks the disk, and lets Moodle unpack it (lib/filestorage/mbz_packer.php, all). */
 function moodlectl_restore_unpack(moodlectl_restore_job $job) {
     global $CFG;
+    if ($job->params['source']['kind'] === 'course') {
+        return; // It was never packed.
+    }
     $head = (string)file_get_contents($job->archive, false, null, 0, 4);
     if (substr($head, 0, 2) === "\x1f\x8b") {
         $sizes = moodlectl_restore_list_tgz($job);

@@ -27,6 +27,7 @@ from moodlectl.site.port import (
     Course,
     CourseFacts,
     CourseRef,
+    CourseSource,
     Deed,
     Inside,
     OnIdentity,
@@ -446,12 +447,15 @@ class PracticeSite:
     def _target(self, request: RestoreRequest) -> tuple[Actor, Course | None]:
         """The acting user and the course restored into; checks rights and names as Moodle's pages do."""
         acting, target = self._actor(request.as_user), None
+        if request.source.course is not None:
+            self._source_course(request.source.course, acting, request.course_id)
         if request.mode == "new":
             self._require_category(request.category_id or 0)
             acting.need("moodle/course:create", None, "create courses", "no_capability")
         else:
             target = self._require_course(request.course_id or 0)
-            acting.need("moodle/restore:restorecourse", target.id, "restore into this course", "no_capability")
+            needed = "restoretargetimport" if is_import(request) else "restorecourse"
+            acting.need(f"moodle/restore:{needed}", target.id, "restore into this course", "no_capability")
         for name in ("shortname", "idnumber"):
             value = getattr(request, name)
             if value and self.store.rows(
@@ -465,13 +469,25 @@ class PracticeSite:
                 )
         return acting, target
 
+    def _source_course(self, source: CourseSource, acting: Actor, target: int | None) -> None:
+        """The course that is copied or imported from must be there, be another, and the acting user may take it."""
+        course = self._require_course(source.course_id)
+        if course.id == target:
+            raise UsageError("A course cannot be imported into itself.", "Name two courses.", code="same_course")
+        if source.rules == "import":
+            acting.need("moodle/backup:backuptargetimport", course.id, f"import from the course {course.shortname}")
+        else:
+            acting.need("moodle/backup:backupcourse", course.id, f"back up the course {course.shortname}")
+
     def _loaded(self, target: Course | None) -> Package | None:
         return self.store.load(target.id) if target else None
 
     def _read(self, request: RestoreRequest, on_progress: OnProgress, *, keep_files: bool) -> Read:
-        from moodlectl.site.practice.reader import read_backup
+        from moodlectl.site.practice.reader import read_backup, read_course
 
         source = request.source
+        if source.course is not None:
+            return read_course(self.store, source.course, self._actor(request.as_user), on_progress)
         path = source.path if source.path is not None else self._path(source.stored) if source.stored else None
         if path is None:
             raise UsageError("A restore needs a backup: a file, or one stored on the site.", code="no_source")
@@ -560,6 +576,11 @@ class PracticeSite:
             runs.append(AutomatedRun(row["id"], row["shortname"], "ok", _time(started), _time(ended)))
         on_progress(Progress("backup", len(rows), len(rows)))
         return runs
+
+
+def is_import(request: RestoreRequest) -> bool:
+    """Whether Moodle's rules of an import hold."""
+    return request.source.course is not None and request.source.course.rules == "import"
 
 
 def _time(seconds: int) -> datetime | None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from moodlectl.site.port import Area, BackupFile, BackupMade, BackupRequest, OnProgress, Progress
+from moodlectl.site.port import Area, BackupFile, BackupMade, BackupRequest, OnProgress, Progress, no_progress
 from moodlectl.site.practice import deeds
 from moodlectl.site.practice.cut import anonymised, cut
 from moodlectl.site.practice.package import Package
 from moodlectl.site.practice.people import Actor, identifier_hash
 from moodlectl.site.practice.settings import (
     BACKUP_ROOT,
+    Chosen,
     Locks,
+    Sheet,
     Value,
     backup_sheet,
     chosen,
@@ -26,7 +30,7 @@ from moodlectl.site.practice.store import Store
 from moodlectl.site.practice.xmltree import text
 
 WWWROOT = "https://practice.invalid"
-MODES = {"general": 10, "automated": 50}
+MODES = {"general": 10, "import": 20, "automated": 50}
 _CAPABILITIES = {"userinfo": "moodle/backup:userinfo", "anonymise": "moodle/backup:anonymise"}
 
 
@@ -48,6 +52,30 @@ def with_people(store: Store, package: Package) -> Package:
     return package
 
 
+def part_of(store: Store, request: BackupRequest, actor: Actor) -> tuple[Package, Chosen, Sheet]:
+    """What of a course a backup takes, with what was chosen for it. Reads only. Raises UsageError, Refused."""
+    package = with_people(store, store.load(request.course_id))
+    sheet = backup_sheet(package, locks(store, actor, request.course_id))
+    require_known(request.settings, [name for name, *_ in BACKUP_ROOT], "backups")
+    sheet.apply({**item_wishes(package, request.items), **request.settings})
+    taken = chosen(sheet, package)
+    part = cut(package, taken)
+    if taken["anonymize"]:
+        anonymised(part)
+    return part, taken, sheet
+
+
+def write_unstored(store: Store, request: BackupRequest, actor: Actor, target: IO[bytes], mode: str) -> None:
+    """Write a backup for one restore alone; the site's pool has all its files. Writes nothing to the site."""
+    from moodlectl.site.practice.writer import Labels, write_mbz
+
+    part, taken, _ = part_of(store, request, actor)
+    labels = Labels("backup.mbz", uuid.uuid4().hex, MODES[mode], int(time.time()), WWWROOT, identifier_hash(store))
+    lean = replace(taken, root={**taken.root, "files": False})
+    write_mbz(part, lean, labels, store, target, no_progress)
+    target.flush()
+
+
 def make(
     store: Store,
     request: BackupRequest,
@@ -62,18 +90,11 @@ def make(
     """
     from moodlectl.site.practice.writer import Labels, file_name, write_cartridge, write_mbz
 
-    package = with_people(store, store.load(request.course_id))
-    sheet = backup_sheet(package, locks(store, actor, request.course_id))
-    require_known(request.settings, [name for name, *_ in BACKUP_ROOT], "backups")
-    sheet.apply({**item_wishes(package, request.items), **request.settings})
-    taken = chosen(sheet, package)
-    part = cut(package, taken)
-    if taken["anonymize"]:
-        anonymised(part)
+    part, taken, sheet = part_of(store, request, actor)
     area: Area = "automated" if mode == "automated" else "course"
     if not taken["users"] or taken["anonymize"] or taken["imscc11"]:
         area = "private"
-    shortname = text(package.course, "shortname")
+    shortname = text(part.course, "shortname")
     wanted = file_name(request.course_id, shortname, when, taken)
     warnings: list[str] = []
     started = datetime.now(UTC)

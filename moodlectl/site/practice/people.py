@@ -20,6 +20,8 @@ from moodlectl.site.practice.xmltree import ident, number, parse, text
 _TEACHER = frozenset(
     [
         "moodle/backup:backupcourse",
+        "moodle/backup:backuptargetimport",
+        "moodle/restore:restoretargetimport",
         "moodle/backup:configure",
         "moodle/backup:downloadfile",
         "moodle/restore:restorecourse",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from xml.etree.ElementTree import Element
 
 from moodlectl.errors import Refused
 from moodlectl.mbz.archive import Member, open_backup
-from moodlectl.site.port import OnProgress, Progress
+from moodlectl.site.port import BackupRequest, CourseSource, OnProgress, Progress
 from moodlectl.site.practice.package import ActivityDocs, Package, SectionDocs
+from moodlectl.site.practice.people import Actor
 from moodlectl.site.practice.store import Store
 from moodlectl.site.practice.xmltree import ident, number, parse, text
 
@@ -92,6 +94,18 @@ def _require_course(information: Element) -> None:
             "This is a backup of a front page; Moodle does not restore it into a course.",
             code="front_page_backup",
         )
+
+
+def read_course(store: Store, source: CourseSource, acting: Actor, on_progress: OnProgress) -> Read:
+    """Back a course up for one restore alone, and read that. Reads only. Raises UsageError and Refused."""
+    from moodlectl.site.practice.maker import write_unstored
+
+    imported = source.rules == "import"
+    settings = {**source.settings, **({"users": False} if imported else {})}
+    request = BackupRequest(source.course_id, settings, source.items)
+    with tempfile.NamedTemporaryFile(prefix="moodlectl-", suffix=".mbz") as file:
+        write_unstored(store, request, acting, file, "import" if imported else "general")
+        return read_backup(Path(file.name), store, on_progress, keep_files=False)
 
 
 def _take_content(member: Member, contenthash: str, store: Store | None) -> str:

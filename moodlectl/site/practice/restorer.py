@@ -70,6 +70,8 @@ class Prepared:
             if items and "gradebook.xml" not in self.part.docs:
                 items += 1  # the course total comes into being with the first grade item
         people = enrolled(self.part, without=() if self.passing else NOT_PASSING) & set(self.part.users)
+        if mode == "replace" and self.target is not None and self.sheet.value("keep_roles_and_enrolments"):
+            people |= enrolled(self.target)
         return replace(part, sections=sections, grade_items=items, users=len(people))
 
     @property

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 from xml.etree.ElementTree import Element
 
 from moodlectl.site.port import OnProgress, Progress
@@ -77,7 +77,7 @@ def file_name(course_id: int, shortname: str, when: int, chosen: Chosen) -> str:
 
 
 def write_mbz(
-    part: Package, chosen: Chosen, labels: Labels, store: Store, target: BinaryIO, on_progress: OnProgress
+    part: Package, chosen: Chosen, labels: Labels, store: Store, target: IO[bytes], on_progress: OnProgress
 ) -> list[str]:
     """Write the backup file; returns the contents that were missing in the pool, one sentence each."""
     documents = _documents(part, chosen, labels)

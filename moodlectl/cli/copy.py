@@ -1,0 +1,141 @@
+"""``moodlectl copy`` and ``moodlectl import``."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moodlectl.cli import output
+from moodlectl.cli.restore import Enrolments, confirm_replace, print_done, print_plan
+from moodlectl.cli.words import As, NoUserdata, Only, Quietly, Skip, With, Without, parse_day, state_of
+
+if TYPE_CHECKING:
+    from moodlectl.actions import copying, protected
+    from moodlectl.cli.state import State
+    from moodlectl.site.port import Site
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the commands on the program."""
+    app.command("copy")(copy)
+    app.command("import")(import_)
+
+
+def copy(
+    ctx: typer.Context,
+    course: Annotated[str, typer.Argument(metavar="COURSE", help="The course to copy.")],
+    new: Annotated[str, typer.Option("--new", metavar="CATEGORY", help="Where the copy goes.")],
+    shortname: Annotated[str, typer.Option(help="The copy's short name.")],
+    fullname: Annotated[str | None, typer.Option(help="The copy's full name.  [default: the course's]")] = None,
+    idnumber: Annotated[str | None, typer.Option(help="The copy's ID number.")] = None,
+    startdate: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The new start; dates in the course move along.")
+    ] = None,
+    visible: Annotated[
+        bool | None, typer.Option("--visible/--hidden", help="Visibility afterwards.  [default: the course's]")
+    ] = None,
+    with_: With = [],
+    without: Without = [],
+    enrolments: Annotated[Enrolments | None, typer.Option(help="How people are enrolled.")] = None,
+    only: Only = [],
+    skip: Skip = [],
+    no_userdata: NoUserdata = [],
+    as_user: As = None,
+    dry_run: Quietly = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare afterwards.")] = False,
+) -> None:
+    """Copy a course within the site. People stay behind unless you say --with users."""
+    from moodlectl.actions import copying, naming, protected
+
+    state = state_of(ctx)
+    wanted = copying.WantedCopy(
+        course=course,
+        category=new,
+        shortname=shortname,
+        fullname=fullname,
+        idnumber=idnumber,
+        startdate=parse_day(startdate),
+        visible=visible,
+        settings=naming.settings_from(with_, without),
+        enrolments=enrolments.value if enrolments else None,
+        items=naming.ItemWords(only=only, skip=skip, no_userdata=no_userdata),
+        as_user=as_user,
+    )
+    copying.check_copy(wanted)
+    protection = protected.Protection(safety=False, verify=not no_verify)
+    with closing(state.open_site()) as site:
+        planned = copying.plan_copy(site, wanted)
+        _carry_out(state, site, planned, wanted, protection, dry_run=dry_run)
+
+
+def import_(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The course to take from.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The course to add to.")],
+    delete_contents: Annotated[
+        bool, typer.Option("--delete-contents", help="Delete what TARGET holds first; its people stay.")
+    ] = False,
+    with_: With = [],
+    without: Without = [],
+    only: Only = [],
+    skip: Skip = [],
+    drop_backups: Annotated[
+        bool, typer.Option("--drop-backups", help="With --delete-contents: its stored backups go, too.")
+    ] = False,
+    as_user: As = None,
+    dry_run: Quietly = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare afterwards.")] = False,
+    no_safety_backup: Annotated[
+        bool, typer.Option("--no-safety-backup", help="Do not bring all that TARGET holds here first.")
+    ] = False,
+    auto_undo: Annotated[
+        bool, typer.Option("--auto-undo", help="Should the import fail, put the safety backup back at once.")
+    ] = False,
+) -> None:
+    """Import what one course holds into another, by the rules of Moodle's own import: never people."""
+    from moodlectl.actions import copying, naming, protected
+
+    state = state_of(ctx)
+    wanted = copying.WantedImport(
+        source=source,
+        target=target,
+        delete_contents=delete_contents,
+        settings=naming.settings_from(with_, without),
+        items=naming.ItemWords(only=only, skip=skip),
+        drop_backups=drop_backups,
+        as_user=as_user,
+    )
+    copying.check_import(wanted)
+    protection = protected.Protection(not no_safety_backup, auto_undo, verify=not no_verify)
+    with closing(state.open_site()) as site:
+        planned = copying.plan_import(site, wanted)
+        if delete_contents and not dry_run and planned.target is not None:
+            safe = protection.safety
+            confirm_replace(state, site, planned.target, safe=safe, drop=drop_backups, word="--delete-contents")
+        _carry_out(state, site, planned, wanted, protection, dry_run=dry_run)
+
+
+def _carry_out(
+    state: State,
+    site: Site,
+    planned: copying.Planned,
+    wanted: copying.WantedCopy | copying.WantedImport,
+    protection: protected.Protection,
+    *,
+    dry_run: bool,
+) -> None:
+    from moodlectl.actions import copying, protected
+
+    name = planned.source.shortname
+    with output.progress(state) as on_progress:
+        if dry_run:
+            plan = site.restore_plan(planned.request, on_progress)
+        else:
+            asked = copying.asked(wanted)
+            done = protected.run(site, planned.request, planned.target, asked, protection, on_progress)
+    if dry_run:
+        print_plan(state, plan, name)
+    else:
+        print_done(state, done, name)
