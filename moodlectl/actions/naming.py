@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from moodlectl.errors import NotFound, UsageError
 from moodlectl.site.port import (
@@ -58,7 +58,7 @@ def _is_id(text: str) -> bool:
 
 
 def _id_in_address(address: str, site_url: str | None) -> str:
-    parts = urlsplit(address)
+    parts = _parts(address)
     if site_url is not None and not _belongs(address, site_url):
         raise UsageError(
             f"The address {address} does not belong to the site in use, {site_url}.",
@@ -75,11 +75,28 @@ def _id_in_address(address: str, site_url: str | None) -> str:
     return ids[0]
 
 
+def _parts(address: str) -> SplitResult:
+    """An address taken apart. Raises UsageError for what is none, such as a port that is no number."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as error:
+        raise UsageError(
+            f"'{address}' is no web address.", "A course's address looks like …/course/view.php?id=42."
+        ) from error
+    return parts
+
+
 def _belongs(address: str, site_url: str) -> bool:
-    ours, theirs = urlsplit(site_url), urlsplit(address)
+    ours, theirs = urlsplit(site_url), _parts(address)
     folder = ours.path.rstrip("/") + "/"
-    same_host = (ours.hostname or "").lower() == (theirs.hostname or "").lower() and ours.port == theirs.port
+    same_host = (ours.hostname or "").lower() == (theirs.hostname or "").lower() and _port(ours) == _port(theirs)
     return same_host and theirs.path.startswith(folder)
+
+
+def _port(parts: SplitResult) -> int | None:
+    """Its port, said or not. A site that answers on https may be pasted as http: both mean the usual one."""
+    return None if parts.port in (80, 443) else parts.port
 
 
 def find_course(site: Site, word: str) -> Course:
@@ -128,10 +145,13 @@ def _category_fits(category: Category, ref: CategoryRef) -> bool:
         return str(category.id) == ref.value
     if ref.field == "idnumber":
         return category.idnumber == ref.value
-    if category.name == ref.value:  # also names that hold the separator themselves
-        return True
-    names = tuple(name.strip() for name in re.split(r"\s+/\s+", ref.value))
-    return category.path == names or (len(names) == 1 and category.name == names[0])
+    wanted = _as_path(ref.value)
+    return wanted in (_as_path(" / ".join(category.path)), _as_path(category.name))
+
+
+def _as_path(words: str) -> str:
+    """A path of names, however much room it has around its separators: names may hold the separator themselves."""
+    return " / ".join(name.strip() for name in re.split(r"\s+/\s+", words.strip()))
 
 
 # --- backups ------------------------------------------------------------------------------------------------------
@@ -299,7 +319,7 @@ def choose_items(words: ItemWords, sections: Sequence[Section]) -> ItemChoice:
     """
     if not words:
         return ItemChoice()
-    only = _with_ancestors(_pick(words.only, sections), sections) if words.only else None
+    only = _pick(words.only, sections) if words.only else None
     skip = _pick(words.skip, sections)
     userdata, no_userdata = _pick(words.userdata, sections), _pick(words.no_userdata, sections)
     both = (userdata.activities & no_userdata.activities) | (userdata.sections & no_userdata.sections)
@@ -307,6 +327,7 @@ def choose_items(words: ItemWords, sections: Sequence[Section]) -> ItemChoice:
         raise UsageError("An item is named both by --userdata and by --no-userdata.")
     if only is not None and not (only.activities - skip.activities) and not (only.sections - skip.sections):
         raise UsageError("--skip takes away all that --only chose.")
+    only = _with_ancestors(only, sections) if only else None
     return ItemChoice(
         only_sections=frozenset(only.sections) if only else None,
         only_activities=frozenset(only.activities) if only else None,
@@ -403,7 +424,7 @@ def _the_activities(item: ItemRef, sections: Sequence[Section]) -> list[int]:
             details={"activities": [f"cmid:{a.id}  {a.module}:{a.name}" for _, a in everything]},
         )
     if item.kind == "name":
-        _one(item, found, [f"cmid:{a.id}  {a.module}:{a.name}  in section {s.name}" for s, a in found])
+        _one(item, found, [f"cmid:{a.id}  {a.module}:{a.name}  in section:{s.number}  {s.name}" for s, a in found])
     return [a.id for _, a in found]
 
 

@@ -74,18 +74,28 @@ def create(
     )
     with closing(state.open_site()) as site:
         if dry_run:
-            for course in courses:
-                planned = action.plan(site, course, wanted)
-                _print_plan(state, planned, action.preview(site, planned))
+            plans = [action.plan(site, course, wanted) for course in courses]
+            _print_plans(state, [(planned, action.preview(site, planned)) for planned in plans])
             return
         with output.progress(state) as on_progress:
             results = list(action.run_all(site, courses, wanted, lambda _: on_progress))
     _print_made(state, results)
 
 
-def _print_plan(state: State, planned: action.Planned, settings: Sequence[Setting]) -> None:
-    output.remark(state, f"would back up {planned.course.shortname} (id:{planned.course.id}) with:")
-    output.emit(state, [_setting_row(s) for s in settings], ["name", "value", "locked_by", "item"])
+def _print_plans(state: State, plans: Sequence[tuple[action.Planned, Sequence[Setting]]]) -> None:
+    """One document for all courses, where it is read by programs; for people one table after another."""
+    columns = ["name", "value", "locked_by", "item"]
+    if state.output is not Output.table and len(plans) > 1:
+        rows = [
+            {"course": planned.course.shortname, **_setting_row(setting)}
+            for planned, settings in plans
+            for setting in settings
+        ]
+        output.emit(state, rows, ["course", *columns])
+        return
+    for planned, settings in plans:
+        output.remark(state, f"would back up {planned.course.shortname} (id:{planned.course.id}) with:")
+        output.emit(state, [_setting_row(s) for s in settings], columns)
 
 
 def _print_made(state: State, results: Sequence[action.Done | action.NotDone]) -> None:

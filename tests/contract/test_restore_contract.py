@@ -166,6 +166,9 @@ def test_a_plan_tells_and_leaves_nothing(world: World) -> None:
     assert merge.target_counts == counts
     assert (merge.fullname, merge.shortname) == (target.fullname, target.shortname)
     assert {"users", "overwrite_conf", "keep_groups_and_groupings"} <= {one.name for one in merge.settings}
+    texts = {"enrolments", "course_fullname", "course_shortname", "course_startdate"}
+    for plan in (new, merge):  # what is on or off is said as that, whatever a site keeps it as
+        assert {one.name for one in plan.settings if not isinstance(one.value, bool)} <= texts
     assert world.everything() == before
     assert world.site.counts(target.id) == counts
 

@@ -393,10 +393,9 @@ function moodlectl_restore_list_settings(moodlectl_restore_job $job) {
         } else if ($id !== null && isset($activities[$id])) {
             $item = $activities[$id];
         }
-        $value = $setting->get_value();
         $list[] = [
             'name' => $name,
-            'value' => is_float($value) ? (string)$value : $value,
+            'value' => moodlectl_restore_value($setting),
             'level' => isset($levels[$setting->get_level()]) ? $levels[$setting->get_level()] : 'root',
             'label' => trim(html_entity_decode(strip_tags((string)$ui->get_label($task)), ENT_QUOTES, 'UTF-8')),
             'visible' => (bool)$setting->get_visibility(),
@@ -409,4 +408,16 @@ function moodlectl_restore_list_settings(moodlectl_restore_job $job) {
         ];
     }
     return $list;
+}
+
+/** The value of a setting; of a checkbox, and of a choice between yes and no, a boolean. */
+function moodlectl_restore_value(base_setting $setting) {
+    $value = moodlectl_setting_value($setting);
+    $ui = $setting->get_ui();
+    if ($ui instanceof backup_setting_ui_select) {
+        $choices = array_keys($ui->get_values());
+        sort($choices);
+        return $choices === [0, 1] ? (bool)$value : $value;
+    }
+    return is_float($value) ? (string)$value : $value;
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from moodlectl.actions import naming
 from moodlectl.actions.naming import ItemWords, LocalBackup, StoredBackup, choose_items, parse_course, parse_item
 from moodlectl.errors import NotFound, UsageError
-from moodlectl.site.port import Activity, CourseRef, ItemChoice, Section
+from moodlectl.site.port import Activity, Category, CourseRef, ItemChoice, Section, Site
 
 SITE = "https://moodle.example.org/learn"
 
@@ -26,6 +27,7 @@ SITE = "https://moodle.example.org/learn"
         (f"{SITE}/course/view.php?id=42", CourseRef("id", "42")),
         (f"{SITE}/course/view.php?id=42&section=3#x", CourseRef("id", "42")),
         (f"{SITE}/course/edit.php?id=42", CourseRef("id", "42")),
+        ("https://moodle.example.org:443/learn/course/view.php?id=42", CourseRef("id", "42")),
     ],
 )
 def test_a_course_may_be_named_in_every_way_of_the_contract(word: str, ref: CourseRef) -> None:
@@ -39,6 +41,8 @@ def test_a_course_may_be_named_in_every_way_of_the_contract(word: str, ref: Cour
         "https://moodle.example.org/course/view.php?id=42",
         "https://moodle.example.org:8443/learn/course/view.php?id=42",
         "https://moodle.example.org/learner/course/view.php?id=42",
+        "https://moodle.example.org:abc/learn/course/view.php?id=42",
+        "https://[::1/learn/course/view.php?id=42",
         f"{SITE}/mod/quiz/view.php?id=42",
         f"{SITE}/course/view.php?id=4x",
         f"{SITE}/course/view.php",
@@ -50,6 +54,30 @@ def test_a_course_may_be_named_in_every_way_of_the_contract(word: str, ref: Cour
 def test_a_word_that_names_no_course_of_this_site_is_a_usage_error(word: str) -> None:
     with pytest.raises(UsageError):
         parse_course(word, SITE)
+
+
+@pytest.mark.parametrize(
+    ("word", "id"),
+    [
+        ("Science / Biology", 2),
+        ("Science  /  Biology", 2),
+        ("Biology", 2),
+        ("Science / Art / Design & <b>Craft</b>", 3),
+        ("Art / Design & <b>Craft</b>", 3),
+        ("Science / Art / Design & <b>Craft</b> / 2026", 4),
+        ("idnumber:SCI", 1),
+        ("4", 4),
+    ],
+)
+def test_a_category_may_be_named_by_its_path_though_names_hold_the_separator(word: str, id: int) -> None:
+    class Categories:
+        def categories(self) -> list[Category]:
+            names = {1: "Science", 2: "Biology", 3: "Art / Design & <b>Craft</b>", 4: "2026"}
+            paths = {1: (1,), 2: (1, 2), 3: (1, 3), 4: (1, 3, 4)}
+            return [Category(n, names[n], "SCI" if n == 1 else "", 0, tuple(names[p] for p in path), True, 0)
+                    for n, path in paths.items()]  # fmt: skip
+
+    assert naming.find_category(cast(Site, Categories()), word).id == id
 
 
 def test_a_backup_is_an_area_a_file_in_it_or_a_local_path(tmp_path: Path) -> None:
@@ -103,6 +131,12 @@ def test_choosing_deep_in_a_subsection_brings_all_that_it_stands_in() -> None:
     choice = choose_items(ItemWords(only=["cmid:105"]), SECTIONS)
     assert choice.only_sections == {11, 13}
     assert choice.only_activities == {102, 105}
+
+
+def test_choosing_and_skipping_the_same_leaves_nothing_and_says_so() -> None:
+    for word in ("mod:quiz", "page:Moss", "section:Cells"):
+        with pytest.raises(UsageError, match="takes away all"):
+            choose_items(ItemWords(only=[word], skip=[word]), SECTIONS)
 
 
 def test_every_activity_of_a_type_may_be_skipped() -> None:
