@@ -24,13 +24,17 @@ def prepare_folder(folder: Path) -> None:
 
 
 def safe_name(name: str) -> str:
-    """A file name that a site gave, made harmless: one part, no control characters, never hidden, never empty."""
+    """A file name that a site gave, made harmless: one part, no control characters, never hidden, never empty.
+
+    Of one too long for a file system the middle is left out: a backup's date stands at the end.
+    """
     last = re.split(r"[/\\]", name)[-1]
     clean = "".join("_" if ord(c) < 32 or ord(c) == 127 or c in ':*?"<>|' else c for c in last).strip()
     clean = clean.lstrip(".")
     while len(clean.encode()) > 240:
         stem, dot, ending = clean.rpartition(".")
-        clean = f"{stem[:-1]}{dot}{ending}" if dot and len(stem) > 1 else clean[:-1]
+        head, tail = stem[:-30], stem[-30:]
+        clean = f"{head[:-1]}{tail}{dot}{ending}" if dot and len(head) > 1 else clean[:-1]
     return clean or "backup.mbz"
 
 
@@ -45,7 +49,10 @@ def free_name(folder: Path, name: str) -> Path:
 
 
 def check_is_of(path: Path, course: Course, site_url: str) -> None:
-    """Open a backup that came down and see that it is that course's. Raises Failed."""
+    """Open a backup that came down and see that it is that course's. Raises Failed.
+
+    A Common Cartridge does not say which course it was made of.
+    """
     from moodlectl import mbz
 
     try:
@@ -57,9 +64,10 @@ def check_is_of(path: Path, course: Course, site_url: str) -> None:
             code=error.code,
             details={"path": str(path)},
         ) from error
-    if manifest.course is not None and manifest.course.id != course.id:
+    told = manifest.course.id if manifest.course is not None else None
+    if told is not None and told != course.id:
         raise Failed(
-            f"The file that came down is a backup of course {manifest.course.id}, not of {course.id}.",
+            f"The file that came down is a backup of course {told}, not of {course.id}.",
             "The copy on the site is kept.",
             details={"path": str(path)},
         )

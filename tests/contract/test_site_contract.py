@@ -6,9 +6,11 @@ import hashlib
 import re
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from moodlectl.actions import backup
 from moodlectl.errors import NotFound, Refused, UsageError
 from moodlectl.site.port import BEGUN, BackupRequest, CourseRef, ItemChoice, Progress, Site
 from tests.contract import archives
@@ -295,6 +297,18 @@ def test_a_common_cartridge_lies_in_the_private_area(world: World) -> None:
         manifest = cartridge.read("imsmanifest.xml").decode()
     assert "IMS Common Cartridge" in manifest
     assert "Biologie végétale" in manifest
+
+
+def test_a_common_cartridge_comes_down_and_leaves_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOODLECTL_STATE", str(tmp_path / "state"))
+    wanted = backup.Wanted(settings={"imscc11": True}, download=tmp_path, remove_remote=True)
+    done = backup.run(world.site, backup.plan(world.site, f"id:{world.rich.id}", wanted))
+    assert done.removed and done.path is not None
+    assert done.path.suffix == ".imscc"
+    left = world.site.backups(world.rich.id, ["private"]).files
+    assert done.made.file.filename not in {file.filename for file in left}
 
 
 def test_a_backup_of_a_course_that_is_not_there_is_not_found(world: World) -> None:

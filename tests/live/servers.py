@@ -293,7 +293,8 @@ def start_sshd(work: Path, alias: str = "moodle-host") -> SshHost:
         f"Port {port}", "ListenAddress 127.0.0.1", f"HostKey {home}/host_key", f"PidFile {home}/sshd.pid",
         f"AuthorizedKeysFile {home}/authorized_keys", "StrictModes no", "UsePAM no", "PermitRootLogin yes",
         "PasswordAuthentication no", "KbdInteractiveAuthentication no", "PubkeyAuthentication yes",
-        "MaxSessions 60", "MaxStartups 100", "PrintMotd no", "UseDNS no", "X11Forwarding no", "",
+        "MaxSessions 60", "MaxStartups 100", "PrintMotd no", "UseDNS no", "X11Forwarding no",
+        "Subsystem sftp internal-sftp", "",  # what scp speaks
     ]))
     config = home / "config"
     config.write_text("\n".join([

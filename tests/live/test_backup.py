@@ -574,3 +574,15 @@ def test_a_database_that_goes_away_fails_the_backup_and_leaves_no_files(big_benc
     assert told.splitlines()[-1].startswith("Failed "), told
     _eventually(lambda: big_bench.left_behind() == [])
     big_bench.site.sql(f"DELETE FROM {{backup_controllers}} WHERE itemid = {big_bench.course_id}")
+
+
+def test_a_short_name_as_long_as_moodle_allows_still_makes_a_file_with_its_date(bench: Bench) -> None:
+    rename = "$DB->set_field('course', 'shortname', $arguments['name'], ['id' => $arguments['id']]);"
+    before = bench.site.php("echo get_course($arguments['id'])->shortname;", id=bench.course_id)
+    bench.site.php(rename, id=bench.course_id, name="é" * 255)
+    try:
+        name = bench.make().file.filename
+    finally:
+        bench.site.php(rename, id=bench.course_id, name=before)
+    assert re.fullmatch(rf"backup-moodle2-course-{bench.course_id}-é+-\d{{8}}-\d{{4}}(-\d+)?\.mbz", name)
+    assert len(name) < 255

@@ -311,16 +311,19 @@ function moodlectl_backup_converter($plan) {
 function moodlectl_backup_name($controller, $course, array $area) {
     $plan = $controller->get_plan();
     $files = !$plan->setting_exists('files') || $plan->get_setting('files')->get_value();
-    $language = force_current_language('');
-    try {
+    $named = function($idonly) use ($controller, $course, $plan, $files) {
         $name = backup_plan_dbops::get_default_backup_filename($controller->get_format(), $controller->get_type(),
             $course->id, (bool)$plan->get_setting('users')->get_value(),
-            (bool)$plan->get_setting('anonymize')->get_value(), false, (bool)$files);
+            (bool)$plan->get_setting('anonymize')->get_value(), $idonly, (bool)$files);
+        return substr($name, 0, -4);
+    };
+    $language = force_current_language('');
+    try {
+        $stem = moodlectl_backup_short_name($named(false), $named(true));
     } finally {
         force_current_language($language);
     }
     $extension = moodlectl_backup_converter($plan) === null ? '.mbz' : '.imscc';
-    $stem = substr($name, 0, -4);
     // Two backups of the same minute must not both find the name free: it is reserved until this process ends.
     $factory = \core\lock\lock_config::get_lock_factory('moodlectl_backup');
     for ($n = 1; ; $n++) {
@@ -336,6 +339,19 @@ function moodlectl_backup_name($controller, $course, array $area) {
     }
     $plan->get_setting('filename')->set_value($stored . '.mbz');
     return $stored . $extension;
+}
+
+/**
+ * A name that fits into Moodle's table of files (255 characters) with its ending and a number: of a very long short
+ * name the end is left out, which ``$idonly``, the same name without it, tells from the date after it.
+ */
+function moodlectl_backup_short_name($stem, $idonly) {
+    if (core_text::strlen($stem) <= 230) {
+        return $stem;
+    }
+    for ($tail = 0; $tail < strlen($idonly) && substr($stem, -$tail - 1) === substr($idonly, -$tail - 1); $tail++);
+    $ending = substr($stem, strlen($stem) - $tail);
+    return core_text::substr($stem, 0, 230 - core_text::strlen($ending)) . $ending;
 }
 
 /**
