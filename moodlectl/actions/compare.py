@@ -5,25 +5,27 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moodlectl.actions import files, naming
-from moodlectl.actions.holdings import Holdings, Pair, Side
+from moodlectl.actions.holdings import Holdings, Pair
 from moodlectl.actions.likenesses import Judge, kind_of, place, what
-from moodlectl.site.port import Identity, ItemChoice, OnProgress, Progress, RestoreRequest, Site, no_progress
+from moodlectl.site.port import ALL, Identity, OnProgress, Part, Progress, Site, no_progress
 
 if TYPE_CHECKING:
-    from moodlectl.mbz import Manifest, SectionFacts
     from moodlectl.mbz.identities import Chosen
+    from moodlectl.mbz.sources import Source
 
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _TIME = re.compile(r"[1-9][0-9]{9}")
 _STEP = 2000
+Add = Callable[[Identity], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def run(
     there = site_b or site
     found = naming.find_course(site, course)
     with Holdings() as holdings:
-        _from_site(holdings, "a", site, found.id, on_progress)
+        from_site(partial(holdings.add, "a"), site, found.id, on_progress)
         name, other_name = found.shortname, _other_side(holdings, there, other, on_progress)
         if name == other_name:
             name, other_name = f"{name} ({site.name})", f"{other_name} ({there.name})"
@@ -94,10 +96,10 @@ def _other_side(holdings: Holdings, site: Site, word: str, on_progress: OnProgre
     """Read side b; returns what it is called."""
     if _is_backup(word):
         with _at_hand(site, word, on_progress) as path:
-            _from_file(holdings, "b", path, on_progress)
+            from_file(partial(holdings.add, "b"), path, on_progress)
             return path.name
     course = naming.find_course(site, word)
-    _from_site(holdings, "b", site, course.id, on_progress)
+    from_site(partial(holdings.add, "b"), site, course.id, on_progress)
     return course.shortname
 
 
@@ -125,29 +127,37 @@ def _at_hand(site: Site, word: str, on_progress: OnProgress) -> Iterator[Path]:
         yield path
 
 
-def _from_site(holdings: Holdings, side: Side, site: Site, course_id: int, on_progress: OnProgress) -> None:
+def from_site(
+    add: Add,
+    site: Site,
+    course_id: int,
+    on_progress: OnProgress,
+    part: Part = ALL,
+    *,
+    as_user: str | None = None,
+) -> None:
+    """Put what a course holds on a side. Reads only."""
     count = 0
 
     def receive(identity: Identity) -> None:
         nonlocal count
-        holdings.add(side, identity)
+        add(identity)
         count += 1
         if count % _STEP == 0:
             on_progress(Progress("scan", count, message=f"{count} things"))
 
-    site.identities(course_id, receive)
+    site.identities(course_id, receive, part, as_user=as_user)
 
 
-def _from_file(
-    holdings: Holdings, side: Side, path: Path, on_progress: OnProgress, chosen: Chosen | None = None
-) -> None:
+def from_file(add: Add, where: Path | Source, on_progress: OnProgress, chosen: Chosen | None = None) -> None:
+    """Put what a backup holds, or a chosen part of it, on a side. Reads only."""
     from moodlectl.mbz.identities import WHOLE, identities
 
     def progress(done: int, total: int) -> None:
         on_progress(Progress("scan", done, total, "bytes"))
 
-    for identity in identities(path, chosen=chosen or WHOLE, progress=progress):
-        holdings.add(side, identity)
+    for identity in identities(where, chosen=chosen or WHOLE, progress=progress):
+        add(identity)
 
 
 # --- what differs -----------------------------------------------------------------------------------------------------
@@ -225,124 +235,3 @@ def _setting(name: str, kinds: Counter[str]) -> Difference:
     held = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
     reason = "people were made nobody" if name == "anonymize" else f"made without {name}"
     return Difference("setting", name, f"not compared, one side was {reason}: {held}", True, reason)
-
-
-# --- after a restore --------------------------------------------------------------------------------------------------
-
-
-def verify_restored(
-    site: Site,
-    course_id: int,
-    request: RestoreRequest,
-    on_progress: OnProgress = no_progress,
-    *,
-    without_users: bool = False,
-) -> Comparison | None:
-    """Compare the chosen part of the archive with the course it was restored into, thing by thing. Reads only.
-
-    None where the archive is only on the site. What was merged into a course, or is a part of a backup, must be
-    there, whatever else is; else both sides must hold the same. ``without_users``: people conflicted and were left out.
-    """
-    from moodlectl import mbz
-
-    path = request.source.path
-    if path is None:
-        return None
-    chosen = chosen_of(mbz.inspect(path), request.items)
-    part = request.mode == "merge" or bool(chosen.without_activities or chosen.without_sections)
-    with Holdings() as holdings:
-        _from_file(holdings, "a", path, on_progress, chosen)
-        _from_site(holdings, "b", site, course_id, on_progress)
-        for name in _off(request, without_users=without_users):
-            holdings.about["b"][f"setting_{name}"] = "0"
-        found = _as_asked(compare(holdings, "the backup", "the course"), request)
-        if not part:
-            return found
-        enrolled = {who for who, _ in holdings.keys("b", "person")}
-        of_all = _COMES_WITH_ALL if not chosen.without_activities else frozenset({"section"})
-        kept = tuple(
-            one
-            for one in found.differences
-            if one.text.partition(f"{one.what}: ")[2].startswith(f"only in {found.a}")
-            and (one.where or one.kind in of_all or one.kind == "setting")
-            # What is merged keeps the methods of enrolment that are there.
-            and not (one.kind == "person" and one.key[0] in enrolled)
-        )
-        return Comparison(found.a, found.b, kept, found.counts)
-
-
-def _off(request: RestoreRequest, *, without_users: bool) -> set[str]:
-    """The settings whose things were not restored, or by another rule than "as in the backup"."""
-    off = {name for name, value in request.settings.items() if value is False or value == 0}
-    if without_users or "users" in off:
-        # Moodle switches off what depends on people (``restore_root_task``).
-        off |= {"users", "badges"} | (set() if request.enrolments == "always" else {"enrolments"})
-    if "activities" in off:
-        off |= {"badges", "grade_histories"}
-    if request.enrolments == "manual":
-        off.add("enrolments")
-    if request.keep_enrolments:
-        off |= {"enrolments", "role_assignments"}
-    return off | {"groups"} if request.keep_groups else off
-
-
-def _as_asked(found: Comparison, request: RestoreRequest) -> Comparison:
-    """Without the differences that were asked for: the course's own settings and its visibility."""
-    keeps = request.mode == "replace" and not (request.overwrite_config or request.settings.get("overwrite_conf"))
-
-    def asked(one: Difference) -> bool:
-        if one.where or not (keeps or one.kind == "course"):
-            return False
-        if keeps:
-            own = one.kind == "file" and one.key[2] in ("course/summary", "course/overviewfiles")
-            return own or one.kind in ("course", "custom_field", "tag")
-        return request.visible is not None and set(one.facts) <= {"visible", *_NAMES, "startdate", "enddate"}
-
-    return replace(found, differences=tuple(one for one in found.differences if not asked(one)))
-
-
-_NAMES = ("shortname", "fullname", "idnumber")
-_COMES_WITH_ALL = frozenset({"section", "person", "role", "group", "group_member", "grouping", "grouping_group"})
-"""Of what belongs to no activity: what a restore brings into a course that is there already."""
-
-
-def chosen_of(manifest: Manifest, items: ItemChoice) -> Chosen:
-    """What a choice of items leaves out of a backup, by the backup's ids."""
-    from moodlectl.mbz.identities import Chosen
-
-    activities: set[int] = set()
-    sections: set[int] = set()
-    userdata: set[int] = set()
-
-    def walk(section: SectionFacts, *, wanted: bool, inside: bool) -> bool:
-        """Whether anything in the section takes part."""
-        held = wanted
-        for one in section.activities:
-            takes = (inside or _takes(one.id, section.id, items)) and one.id not in items.skip_activities
-            takes = takes and section.id not in items.skip_sections
-            if one.subsection is not None:
-                takes = walk(one.subsection, wanted=takes, inside=takes) or takes
-            held = held or takes
-            if not takes:
-                activities.add(one.id)
-            elif not one.userinfo or one.id in items.no_userdata_activities | _of(section, items):
-                userdata.add(one.id)
-        if not held:
-            sections.add(section.id)
-        return held
-
-    for section in manifest.sections:
-        named = items.only_sections is None or section.id in items.only_sections
-        walk(section, wanted=named and section.id not in items.skip_sections, inside=False)
-    return Chosen(frozenset(activities), frozenset(sections), frozenset(userdata))
-
-
-def _takes(cmid: int, section_id: int, items: ItemChoice) -> bool:
-    if items.only_activities:
-        return cmid in items.only_activities
-    return items.only_sections is None or section_id in items.only_sections
-
-
-def _of(section: SectionFacts, items: ItemChoice) -> set[int]:
-    """The activities of a section whose user data is not wanted as a whole."""
-    return {one.id for one in section.activities} if section.id in items.no_userdata_sections else set()

@@ -69,6 +69,12 @@ class Holdings:
         if len(self._waiting) >= _AT_ONCE:
             self._write()
 
+    def forget(self, side: Side) -> None:
+        """Let go of what one side holds."""
+        self._write()
+        self._db.execute("DELETE FROM thing WHERE side = ?", (side,))
+        self.counts[side], self.about[side] = {}, {}
+
     def _write(self) -> None:
         # SQLite keeps no half surrogates; Python's JSON writes them as escapes.
         self._db.execute("BEGIN")
@@ -87,6 +93,12 @@ class Holdings:
         self._write()
         row = self._db.execute("SELECT facts FROM thing WHERE kind = ? AND side = ? LIMIT 1", (kind, side)).fetchone()
         return json.loads(row[0]) if row else {}
+
+    def values(self, side: Side, fact: str) -> set[str]:
+        """Every value that a fact has on one side."""
+        self._write()
+        rows = self._db.execute("SELECT facts FROM thing WHERE side = ?", (side,))
+        return {value for (facts,) in rows if (value := json.loads(facts).get(fact))}
 
     def differing(self) -> Iterator[Pair]:
         """Everything that is not the same on both sides, by kind and key."""

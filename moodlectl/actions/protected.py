@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moodlectl.actions import deeds, restore, safety
+from moodlectl.actions import deeds, requests, restore, safety
 from moodlectl.actions.files import sha1_of
 from moodlectl.actions.recording import Entry, recorded
-from moodlectl.actions.verify import differences
+from moodlectl.actions.verification import Verification, Verified
 from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown, Refused
 from moodlectl.ledger import Item, Job
 from moodlectl.site.port import (
@@ -82,20 +82,23 @@ def within(
     on_progress: OnProgress = no_progress,
 ) -> tuple[restore.Done, safety.SafetyBackup | None]:
     """The same for a record that is open already; how it ended is left to the caller to write (``record``)."""
+    entry.note(request=requests.written(request))
     saved = None
     if target is not None and protection.safety:
         whole = safety.ready(site, target)
         refuse_beforehand(site.restore_plan(request, on_progress))
         saved = safety.take(site, target, whole, entry, on_progress)
         entry.note(**saved.facts())
-    try:
-        restored = deeds.restored(site, request, entry, STAGE, on_progress)
-    except Failed as error:
-        raise failed(site, entry, error, on_progress) from error
-    except OutcomeUnknown as error:
-        safety.explain(error, entry.job, entry.facts)
-        raise
-    return restore.Done(restored, differences(restored) if protection.verify else None), saved
+    with Verification(site, request, wanted=protection.verify) as verification:
+        verification.look(on_progress)
+        try:
+            restored = deeds.restored(site, request, entry, STAGE, on_progress)
+        except Failed as error:
+            raise failed(site, entry, error, on_progress) from error
+        except OutcomeUnknown as error:
+            safety.explain(error, entry.job, entry.facts)
+            raise
+        return restore.Done(restored, verification.verify(restored, on_progress)), saved
 
 
 def refuse_beforehand(plan: RestorePlan) -> None:
@@ -148,6 +151,7 @@ def record(entry: Entry, done: restore.Done) -> None:
     facts: dict[str, Any] = {
         "course": done.restored.course.id,
         "activities": {str(old): new for old, new in done.restored.activities.items()},
+        "sections": {str(old): new for old, new in done.restored.sections.items()},
         "differences": list(done.differences or ()),
     }
     if done.differences:
@@ -176,7 +180,8 @@ def _taken_back(site: Site, entry: Entry, error: Failed, on_progress: OnProgress
     """Put the safety backup back after a restore that broke off; returns the error that says so."""
     try:
         undo = safety.undo_of(site, entry.job, entry.facts)
-        _, missing = safety.run_undo(site, undo, entry, on_progress)
+        _, verified = safety.run_undo(site, undo, entry, on_progress)
+        missing = verified.differences
     except OutcomeUnknown as second:
         second.details.update({"restore": error.message, **error.details})
         return second
@@ -202,10 +207,10 @@ def _taken_back(site: Site, entry: Entry, error: Failed, on_progress: OnProgress
 
 def undo(
     site: Site, job: Job, plan: safety.Undo, on_progress: OnProgress = no_progress
-) -> tuple[Restored, tuple[str, ...], int]:
+) -> tuple[Restored, Verified, int]:
     """Put back what a restore replaced. Writes to the site and the ledger.
 
-    Returns the restore, each difference to what the course held before, and the undo's own job number.
+    Returns the restore, how the course compares with what it held before, and the undo's own job number.
     """
     item = Item(
         1,
@@ -218,14 +223,14 @@ def undo(
     )
     with recorded(site, "undo", item, {"job": job.id}) as entry:
         try:
-            restored, missing = safety.run_undo(site, plan, entry, on_progress)
+            restored, verified = safety.run_undo(site, plan, entry, on_progress)
         except Failed as error:
             if error.details.pop("course_changed", False):
                 error.hint = f"Remove the cause, then try again: {safety.says_put_back(job.id)}"
                 error.details["safety_backup"] = str(plan.path)
             raise
-        record_undo(entry, missing)
-        return restored, missing, entry.job
+        record_undo(entry, verified.differences)
+        return restored, verified, entry.job
 
 
 def record_undo(entry: Entry, missing: tuple[str, ...]) -> None:

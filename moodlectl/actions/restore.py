@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from moodlectl.actions import files, manifest, naming
 from moodlectl.actions.naming import ItemWords
-from moodlectl.actions.verify import differences
+from moodlectl.actions.verification import Verification, Verified
 from moodlectl.errors import UsageError
 from moodlectl.site.port import (
     DANGERS,
@@ -62,7 +62,12 @@ class Done:
     """A restore that was done, and how the site compares with what was asked; None where nobody looked."""
 
     restored: Restored
-    differences: tuple[str, ...] | None
+    verified: Verified | None
+
+    @property
+    def differences(self) -> tuple[str, ...] | None:
+        """Each thing that is missing or other, one sentence each; None where nobody looked."""
+        return None if self.verified is None else self.verified.differences
 
 
 def check_words(wanted: Wanted) -> None:
@@ -175,5 +180,7 @@ def run(
 
     Raises AccessError, Refused (nothing changed), Failed (taken back), OutcomeUnknown.
     """
-    restored = site.restore(request, on_progress)
-    return Done(restored, differences(restored) if verify else None)
+    with Verification(site, request, wanted=verify) as verification:
+        verification.look(on_progress)
+        restored = site.restore(request, on_progress)
+        return Done(restored, verification.verify(restored, on_progress))

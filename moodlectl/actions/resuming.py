@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from moodlectl import ledger
-from moodlectl.actions import deeds, naming, protected, safety
+from moodlectl.actions import deeds, naming, protected, requests, safety
 from moodlectl.actions import restore as restoring
 from moodlectl.actions.recording import Entry, resumed
-from moodlectl.actions.verify import differences
+from moodlectl.actions.verification import Verification, Verified, quick
 from moodlectl.errors import Failed, NotFound, OutcomeUnknown, Refused, Unreachable
 from moodlectl.ledger import Job
 from moodlectl.site.port import Deed, OnProgress, Restored, Site, no_progress
@@ -124,8 +124,7 @@ def _delete_if_there(site: Site, deed: Deed) -> None:
 
 def _after_restore(site: Site, entry: Entry, deed: Deed, on_progress: OnProgress) -> Found:
     if deed.restored is not None:
-        verify = entry.facts.get("verify", True)
-        done = restoring.Done(deed.restored, differences(deed.restored) if verify else None)
+        done = restoring.Done(deed.restored, _verified(site, entry.facts, deed.restored, on_progress))
         protected.record(entry, done)
         name = deed.restored.course.shortname
         if done.differences:
@@ -150,11 +149,27 @@ def _after_restore(site: Site, entry: Entry, deed: Deed, on_progress: OnProgress
     return Found(entry.job, "failed", told.message, undo=undo)
 
 
+def _verified(
+    site: Site, facts: Mapping[str, Any], restored: Restored, on_progress: OnProgress
+) -> Verified | None:
+    """Compare what a restore made whose process is gone; what the course held before is not known any more."""
+    if not facts.get("verify", True):
+        return None
+    request = requests.read(facts)
+    if request is None:
+        return quick(restored)
+    with Verification(site, request, keeps=False) as verification:
+        verification.look(on_progress)
+        return verification.verify(restored, on_progress)
+
+
 def _after_undo(site: Site, entry: Entry, deed: Deed, on_progress: OnProgress) -> Found:
     """It ended while a safety backup was put back, for ``--undo`` or ``--auto-undo``."""
     origin, facts = _origin(entry)
     if deed.restored is not None:
-        missing = safety.differences_after_undo(deed.restored, facts["target_counts"])
+        with Verification(site, safety.undo_of(site, origin, facts).request) as verification:
+            verification.look(on_progress)
+            missing = verification.verify_undo(deed.restored, facts["target_counts"], on_progress).differences
         if not missing and entry.facts.get("undoes"):
             entry.end("done")
             return Found(entry.job, "done", f"What job {origin} had changed was put back.", restored=deed.restored)
@@ -202,14 +217,14 @@ def undo_number(job: Job) -> int:
 
 def put_back(
     site: Site, found: Found, on_progress: OnProgress = no_progress
-) -> tuple[Restored, tuple[str, ...], int]:
+) -> tuple[Restored, Verified, int]:
     """Put back what an unfinished restore has left of a course. As ``protected.undo``, and notes it at the job."""
     job = ledger.job(undo_number(ledger.job(found.job)))
     plan = safety.plan_undo(site, job)
-    restored, missing, number = protected.undo(site, job, plan, on_progress)
-    if not missing:
+    restored, verified, number = protected.undo(site, job, plan, on_progress)
+    if verified.ok:
         note_undone(job.id, number)
-    return restored, missing, number
+    return restored, verified, number
 
 
 def note_undone(job: int, by: int, path: Path | None = None) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moodlectl.actions import deeds, files
 from moodlectl.actions.recording import Entry
-from moodlectl.actions.verify import differences
+from moodlectl.actions.verification import Verification, Verified
 from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown, Refused
 from moodlectl.ledger import Job, default_path
 from moodlectl.site.port import (
@@ -226,19 +226,12 @@ _RESTORED = (
 
 def run_undo(
     site: Site, undo: Undo, entry: Entry, on_progress: OnProgress = no_progress
-) -> tuple[Restored, tuple[str, ...]]:
-    """Put it back, and compare the course with what it held before. Writes to the site.
-
-    Returns the restore and each difference, one sentence each.
-    """
-    restored = deeds.restored(site, undo.request, entry, "undo", on_progress)
-    return restored, differences_after_undo(restored, undo.counts)
-
-
-def differences_after_undo(restored: Restored, counts: Mapping[str, Any]) -> tuple[str, ...]:
-    """How the course differs from what it held before, one sentence each."""
-    before = Counts(**{**counts, "activities": dict(counts.get("activities") or {})})
-    return differences(replace(restored, expected=before))
+) -> tuple[Restored, Verified]:
+    """Put it back, and compare the course with the safety backup, thing by thing. Writes to the site."""
+    with Verification(site, undo.request) as verification:
+        verification.look(on_progress)
+        restored = deeds.restored(site, undo.request, entry, "undo", on_progress)
+        return restored, verification.verify_undo(restored, undo.counts, on_progress)
 
 
 def says_put_back(job: int) -> str:

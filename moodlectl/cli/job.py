@@ -10,10 +10,11 @@ import typer
 
 from moodlectl.cli import batch, output
 from moodlectl.cli.state import Output, State
-from moodlectl.cli.words import course_record, state_of
+from moodlectl.cli.words import course_record, state_of, verified_record
 
 if TYPE_CHECKING:
     from moodlectl.actions import resuming
+    from moodlectl.actions.verification import Verified
     from moodlectl.ledger import Job
     from moodlectl.ledger_batch import Reader
     from moodlectl.site.port import Restored
@@ -167,7 +168,7 @@ def _resume_single(state: State, known: Job, *, undo: bool) -> None:
         "undone_by": put_back[2] if put_back is not None else None,
     }
     if put_back is not None:
-        record["verified"] = {"ok": not put_back[1], "differences": list(put_back[1])}
+        record["verified"] = verified_record(put_back[1])
     if found.state == "done":
         if state.output is Output.table:
             output.remark(state, f"job {job}: done. {found.message}")
@@ -203,8 +204,8 @@ def _wants_undo(state: State, found: resuming.Found) -> bool:
     return state.yes or typer.confirm("Put back what the course held before?", err=True)
 
 
-def _put_back_words(put_back: tuple[Restored, tuple[str, ...], int] | None) -> str:
+def _put_back_words(put_back: tuple[Restored, Verified, int] | None) -> str:
     if put_back is None:
         return ""
-    whole = "is as it was" if not put_back[1] else "is not all of it"
+    whole = "is as it was" if put_back[1].ok else "is not all of it"
     return f" What the course held before was put back (job {put_back[2]}), and {whole}."

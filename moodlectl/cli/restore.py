@@ -24,6 +24,7 @@ from moodlectl.cli.words import (
     course_record,
     parse_day,
     state_of,
+    verified_record,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from moodlectl.actions import protected
     from moodlectl.actions import restore as action
+    from moodlectl.actions.verification import Verified
     from moodlectl.site.port import Course, Precheck, RestorePlan, Site, UsersOutcome
 
 
@@ -210,22 +212,21 @@ def _undo(state: State, job: int, *, given: list[str | None], dry_run: bool) -> 
             return
         output.confirm(state, f"Put {plan.course.shortname} back?", refusal="Nothing was changed")
         with output.progress(state) as on_progress:
-            restored, differences, number = protected.undo(site, found, plan, on_progress)
-            if not differences:
+            restored, verified, number = protected.undo(site, found, plan, on_progress)
+            if verified.ok:
                 resuming.note_undone(found.id, number)
     if state.output is Output.table:
         sys.stdout.write(f"{output.plain(restored.course.url)}\n")
         output.remark(state, f"put back {restored.course.shortname} (job {number}): {restored.seconds:.1f} s")
     else:
-        verified = {"ok": not differences, "differences": list(differences)}
-        course = course_record(restored.course)
-        output.emit_one(state, {"course": course, "job": number, "undoes": job, "verified": verified})
-    if differences:
+        record = {"course": course_record(restored.course), "job": number, "undoes": job}
+        output.emit_one(state, {**record, "verified": verified_record(verified)})
+    if not verified.ok:
         raise Failed(
             f"{restored.course.shortname} is not what it was before job {job}.",
             f"The safety backup is kept: {plan.path}",
             code="not_verified",
-            details={"differences": list(differences)},
+            details={"differences": list(verified.differences)},
         )
 
 
@@ -341,13 +342,12 @@ def print_done(state: State, ended: protected.Protected, backup: str) -> None:
         "safety_backup": str(saved.path) if saved else None,
         "precheck": _precheck_record(restored.precheck),
         "users": _users_record(restored.users),
-        "verified": None
-        if done.differences is None
-        else {"ok": not done.differences, "differences": list(done.differences)},
+        "verified": verified_record(done.verified),
         "expected": counts_record(restored.expected),
         "before": counts_record(restored.before),
         "after": counts_record(restored.after),
         "activities": {str(old): new for old, new in restored.activities.items()},
+        "sections": {str(old): new for old, new in restored.sections.items()},
         "backups_kept": restored.backups_kept,
         "warnings": list(restored.warnings),
         "seconds": round(restored.seconds, 3),
@@ -361,6 +361,7 @@ def print_done(state: State, ended: protected.Protected, backup: str) -> None:
         _warn_precheck(restored.precheck)
         for warning in restored.warnings:
             output.warn(warning)
+        _remark_verified(state, done.verified)
     else:
         output.emit_one(state, record)
     if done.differences:
@@ -380,9 +381,27 @@ def _summary(done: action.Done) -> str:
     if restored.mode == "replace":
         activities = sum(restored.after.activities.values())
     words = {"new": "restored into the new course", "merge": "merged into", "replace": "replaced"}
-    checked = "not verified" if done.differences is None else "verified" if not done.differences else "DIFFERENT"
     return (
         f"{words[restored.mode]} {restored.course.shortname} (id:{restored.course.id}): {activities} activities, "
         f"users {restored.users.matched} matched {restored.users.created} created, "
-        f"{restored.seconds:.1f} s, {checked}"
+        f"{restored.seconds:.1f} s, {_checked(done.verified)}"
     )
+
+
+def _checked(verified: Verified | None) -> str:
+    if verified is None:
+        return "not verified"
+    if not verified.ok:
+        return "DIFFERENT"
+    return "verified by numbers" if verified.compared is None else f"verified ({verified.compared} things)"
+
+
+def _remark_verified(state: State, verified: Verified | None) -> None:
+    """What Moodle itself does not carry, and why only numbers were compared, where that is so."""
+    if verified is None:
+        return
+    if verified.note:
+        output.remark(state, f"note: {verified.note}")
+    if verified.known:
+        more = f", and {len(verified.known) - 1} more (-o json names them)" if len(verified.known) > 1 else ""
+        output.remark(state, f"note: Moodle itself does not carry everything: {verified.known[0]}{more}")

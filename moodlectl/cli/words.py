@@ -11,6 +11,7 @@ import typer
 from moodlectl.cli.state import State
 
 if TYPE_CHECKING:
+    from moodlectl.actions.verification import Verified
     from moodlectl.site.port import BackupFile, Counts, Course
 
 With = Annotated[
@@ -79,6 +80,19 @@ def counts_record(counts: Counts) -> dict[str, Any]:
     for name in ("users", "groups", "grade_items", "grades", "questions", "files", "file_bytes"):
         record[name] = getattr(counts, name)
     return {name: value for name, value in record.items() if value is not None}
+
+
+def verified_record(verified: Verified | None) -> dict[str, Any] | None:
+    """How a course was verified with the contract's keys; None where nobody looked."""
+    if verified is None:
+        return None
+    return {
+        "ok": verified.ok,
+        "differences": list(verified.differences),
+        "known": list(verified.known),
+        "compared": verified.compared,
+        "note": verified.note,
+    }
 
 
 def parse_day(text: str | None) -> date | None:

@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from moodlectl.mbz import identityparts, likeness
-from moodlectl.mbz.archive import MANIFEST, Archive, Member, ProgressBytes, open_backup
-from moodlectl.mbz.identityindex import Index
+from moodlectl.mbz.archive import MANIFEST, Member, ProgressBytes, open_backup
+from moodlectl.mbz.identityindex import Index, IndexedActivity
 from moodlectl.mbz.identityparts import Field, Part
 from moodlectl.mbz.likeness import COURSE, Identity, digest, plain
 from moodlectl.mbz.recordpaths import OnRecord, Record, RecordPaths
 from moodlectl.mbz.recordpaths import Path as Way
+from moodlectl.mbz.sources import Source
 
 Names = Mapping[tuple[str, str, str], str]
 Walk = Callable[[], Iterable[Member]]
@@ -31,19 +32,22 @@ class Chosen:
 WHOLE = Chosen()
 
 
-def identities(path: Path, *, chosen: Chosen = WHOLE, progress: ProgressBytes | None = None) -> Iterator[Identity]:
-    """Everything a backup file holds; the first is ``about``: how it was made, and with what.
+def identities(
+    where: Path | Source, *, chosen: Chosen = WHOLE, progress: ProgressBytes | None = None
+) -> Iterator[Identity]:
+    """Everything a backup holds; the first is ``about``: how it was made, and with what.
 
-    Two passes, nearly constant memory. Reads only. Raises NotFound, and Refused with the reason as its code.
+    Two passes, each opened anew, nearly constant memory. Reads only. Raises NotFound, and Refused with the reason as
+    its code.
     """
-    with open_backup(path, progress=progress) as archive:
-        yield from of_members(partial(_documents, archive), chosen)
+    yield from of_members(partial(_documents, where, progress), chosen)
 
 
-def _documents(archive: Archive) -> Iterator[Member]:
-    for member in archive.members():
-        if member.kind == "file" and member.name.endswith(".xml"):
-            yield member
+def _documents(where: Path | Source, progress: ProgressBytes | None) -> Iterator[Member]:
+    with open_backup(where, progress=progress) as archive:
+        for member in archive.members():
+            if member.kind == "file" and member.name.endswith(".xml"):
+                yield member
 
 
 def of_members(walk: Walk, chosen: Chosen = WHOLE) -> Iterator[Identity]:
@@ -69,8 +73,22 @@ class _Reader:
     history: dict[str, int] = field(default_factory=dict)
     items: dict[str, tuple[str, ...]] = field(default_factory=dict)
     categories: dict[str, str] = field(default_factory=dict)
-    question_categories: dict[str, str] = field(default_factory=dict)
     logs: int = 0
+
+    def __post_init__(self) -> None:
+        self.part = bool(self.chosen.without_activities or self.chosen.without_sections)
+        self.question_categories = {
+            category
+            for folder, found in self.index.question_categories.items()
+            if not ((activity := self.index.activities.get(folder)) and self._out(activity))
+            for category in found
+        }
+
+    def _out(self, activity: IndexedActivity) -> bool:
+        return (
+            activity.cmid in self.chosen.without_activities
+            or int(activity.section or 0) in self.chosen.without_sections
+        )
 
     def read(self, member: Member) -> Iterator[Identity]:
         """The identities of one document."""
@@ -111,9 +129,7 @@ class _Reader:
         if base == "block.xml":
             return {("block",): partial(self._block, folder)}
         activity = self.index.activities.get(folder)
-        if activity is None or activity.cmid in self.chosen.without_activities:
-            return {}
-        if int(activity.section or 0) in self.chosen.without_sections:
+        if activity is None or self._out(activity):
             return {}
         where = (activity.module, activity.title)
         userdata = activity.userdata and activity.cmid not in self.chosen.without_userdata
@@ -152,7 +168,7 @@ class _Reader:
             return ways
         if base == "grade_history.xml" and userdata:
             return {("grade_history", "grade_grades", "grade_grade"): self._history}
-        if base == "completion.xml" and userdata:
+        if base == "completion.xml":  # what people completed comes even where their data does not
             return {
                 ("completions", "completion"): partial(self._completion, where),
                 ("completions", "completionviews", "completionview"): partial(self._view, where),
@@ -200,7 +216,10 @@ class _Reader:
 
     def _settings(self, where: tuple[str, str], folder: str, record: Record) -> None:
         activity = self.index.activities[folder]
-        facts = likeness.settings({**activity.fields, **record.fields})
+        told = dict(record.fields)
+        if "attempts_number" in told:  # of a quiz, whose attempts are a list within it
+            told["attempts"] = told.pop("attempts_number")
+        facts = likeness.settings({**activity.fields, **told})
         facts["section"] = self.index.section_names.get(activity.section, "")
         facts["availability"] = likeness.shape(activity.fields.get("availability", ""))
         facts["intro"] = digest(record.get("intro"))
@@ -415,6 +434,8 @@ class _Reader:
         activity = self.index.by_context.get(category.get("contextid"))
         if activity is not None and activity.cmid in self.chosen.without_activities:
             return
+        if self.part and category.get("id") not in self.question_categories:
+            return  # only categories that something chosen refers to come along
         facts = {name: value for name, value in notes.items() if name not in ("name", "qtype")}
         facts["bank"] = " ".join(where).strip()
         name = category.get("name")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from moodlectl.mbz.archive import MANIFEST, Member
 from moodlectl.mbz.information import Information, read_information
@@ -13,6 +14,7 @@ from moodlectl.mbz.recordpaths import OnRecord, Record, RecordPaths
 from moodlectl.mbz.recordpaths import Path as Way
 
 _HEAD = re.compile(rb"<(?:activity|block) [^>]*?contextid=\"([0-9]{1,18})\"")
+_CATEGORY_REF: Way = ("inforef", "question_categoryref", "question_category")
 _MODULE_FIELDS = frozenset(
     {
         *("idnumber", "visible", "visibleoncoursepage", "indent", "groupmode", "completion", "completionview"),
@@ -46,6 +48,7 @@ class Index:
     titles: dict[str, str] = field(default_factory=dict)
     by_context: dict[str, IndexedActivity] = field(default_factory=dict)
     users_known: bool = False
+    question_categories: dict[str, set[str]] = field(default_factory=dict)
     _users: dict[str, str] = field(default_factory=dict)
     _contexts: dict[str, str] = field(default_factory=dict)
     _information: Information = field(default_factory=Information)
@@ -86,7 +89,9 @@ class Index:
         """Look at one document for what others will refer to."""
         name = member.name
         folder, _, base = name.rpartition("/")
-        if name == MANIFEST:
+        if base == "inforef.xml":
+            self._parse(member, {_CATEGORY_REF: partial(self._category, folder)})
+        elif name == MANIFEST:
             self._information = read_information(member)
         elif base == "block.xml":
             found = _head(member)
@@ -150,6 +155,9 @@ class Index:
             activity.tags.append(record.get("rawname"))
 
         return {("module",): module, ("module", "tags", "tag"): tag}
+
+    def _category(self, folder: str, record: Record) -> None:
+        self.question_categories.setdefault(folder, set()).add(record.get("id"))
 
     def _section(self, record: Record) -> None:
         delegated = record.get("component")

@@ -70,6 +70,12 @@ class FileSource:
         return self.path.open("rb")
 
 
+class Spooled(FileSource):
+    """A hollowed backup that was kept in a file here."""
+
+    hollow = True
+
+
 def source_of(where: Path | str | Source) -> Source:
     """A path as a source; a source as it is."""
     return FileSource(Path(where)) if isinstance(where, Path | str) else where

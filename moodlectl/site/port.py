@@ -324,13 +324,23 @@ DANGERS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Where what is merged into a course lands: ``into`` a section of it, or as sections of its own ``after`` one."""
+
+    how: Literal["into", "after"]
+    section_id: int
+
+
+@dataclass(frozen=True)
 class RestoreRequest:
     """One restore to do. Exactly one of ``category_id`` (mode new) and ``course_id`` (merge, replace) is set.
 
     ``settings`` are root and course settings by Moodle's name. Texts left None stay what Moodle makes of them.
     ``users_conflict`` ``without-users`` restores without people where they conflict, instead of refusing.
     ``allow`` names the dangers a person has accepted; each of ``DANGERS`` is refused otherwise. The backups stored in a
-    course that is replaced stay, unless ``drop_backups``. ``deed`` is as in ``BackupRequest``.
+    course that is replaced stay, unless ``drop_backups``. To mode merge belong ``placement``, where what is merged
+    lands, and ``leave_people``: who is enrolled in the course, and with which roles, stays as it is. ``deed`` is as in
+    ``BackupRequest``.
     """
 
     source: RestoreSource
@@ -352,6 +362,8 @@ class RestoreRequest:
     allow: frozenset[str] = frozenset()
     as_user: str | None = None
     drop_backups: bool = False
+    placement: Placement | None = None
+    leave_people: bool = False
     deed: str | None = None
 
 
@@ -400,8 +412,10 @@ class Restored:
     """What a restore ended with.
 
     ``expected`` is what the chosen part of the backup holds, ``before`` and ``after`` what the target held; in a new
-    course ``before`` is empty. ``activities`` maps course module ids of the backup to the new ones. ``backups_kept`` is
-    how many backups stored in a replaced course were carried over; None where there were none or nobody looked.
+    course ``before`` is empty. ``activities`` maps course module ids of the backup to the new ones, ``sections`` its
+    section ids. ``backups_kept`` is how many backups stored in a replaced course were carried over; None where there
+    were none or nobody looked. ``settings`` are those it was carried out with, by Moodle's names, those of items too;
+    empty where nobody knows.
     """
 
     course: Course
@@ -415,6 +429,8 @@ class Restored:
     warnings: tuple[str, ...]
     seconds: float
     backups_kept: int | None = None
+    sections: Mapping[int, int] = field(default_factory=dict)
+    settings: Mapping[str, str | int | bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -465,6 +481,19 @@ The same things, in the same words, are read from backup files by ``moodlectl.mb
 ``about``: site, release, start date, and as ``setting_NAME`` what was left out.
 """
 OnIdentity = Callable[[Identity], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a course is meant: with its people and what they did or not, and of its activities (course
+    module ids) only some, or all but some. What belongs to no activity is always meant."""
+
+    with_users: bool = True
+    only: frozenset[int] | None = None
+    without: frozenset[int] = frozenset()
+
+
+ALL = Part()
 
 
 # --- a course's place on its site, beyond what lists show ---------------------------------------------------------
@@ -719,9 +748,9 @@ class Site(Protocol):
         """What the course holds now, in numbers. Needs a shell. Reads only."""
 
     def identities(
-        self, course_id: int, receive: OnIdentity, *, with_users: bool = True, as_user: str | None = None
+        self, course_id: int, receive: OnIdentity, part: Part = ALL, *, as_user: str | None = None
     ) -> None:
-        """Hand over everything that the course holds, one thing after the other. Needs a shell. Reads only."""
+        """Hand over what the course holds, one thing after the other. Needs a shell. Reads only."""
 
     def backup_settings(self, course_id: int | None, *, as_user: str | None = None) -> Sequence[Setting]:
         """Every setting a backup (of that course, or of any) offers here, with its default and lock. Reads only."""

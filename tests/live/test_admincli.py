@@ -215,7 +215,7 @@ def test_a_course_is_backed_up_found_by_evidence_brought_down_and_restored_into_
     assert stored == [[made.json[0]["sha1"]]]
     done = place("restore", str(path), "--new", f"id:{place.category}")
     assert done.status == 0, done.stderr
-    assert done.json["verified"] == {"ok": True, "differences": []}
+    assert done.json["verified"]["ok"]
     assert place.modules(done.json["course"]["id"]) == place.modules(place.course) == {"page": 2, "forum": 1}
     assert len(place.courses()) == 2
 
@@ -258,7 +258,7 @@ def test_a_backup_is_merged_into_a_course(place: Place) -> None:
     path = str(place.command.home / made.json[0]["path"])
     done = place("restore", path, "--merge", f"id:{place.course}", "--no-safety-backup")
     assert done.status == 0, done.stderr
-    assert done.json["verified"] == {"ok": True, "differences": []}
+    assert done.json["verified"]["ok"]
     assert place.modules(place.course) == {name: 2 * number for name, number in before.items()}
     assert len(place.courses()) == 1
 

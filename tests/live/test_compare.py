@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rig
 from conftest import Command
-
-from moodlectl import mbz
-from moodlectl.actions import manifest
-from moodlectl.actions.compare import verify_restored
-from moodlectl.actions.naming import ItemWords, choose_items
-from moodlectl.config import SiteConfig
-from moodlectl.site.live import LiveSite
-from moodlectl.site.port import RestoreRequest, RestoreSource
-from moodlectl.site.runner import Runner
-from moodlectl.site.shell import Shell
 
 DATA = Path(__file__).parents[1] / "data" / "mbz"
 
@@ -179,40 +167,6 @@ def test_a_course_of_another_site_equals_its_backup(copies: Copies, release: str
     status, told = copies.compare(copies.copy(backup), str(backup))
     assert real(told) == [] and status == 0
     assert any(one["kind"] == "person" and one["known"] for one in told["differences"])
-
-
-ROADS: dict[str, dict[str, Any]] = {
-    "whole": {},
-    "without people": {"settings": {"users": False}},
-    "without blocks, groups and events, enrolled by hand": {
-        "settings": {"blocks": False, "groups": False, "calendarevents": False}, "enrolments": "manual"},
-    "hidden and a year later": {"visible": False, "startdate": date(2027, 9, 1)},
-    "one activity": {"words": ItemWords(only=['assign:"Essay: un arbre 🌳"'])},
-    "one section": {"words": ItemWords(only=["section:3"])},
-    "all but forums, essays without people": {"words": ItemWords(skip=["mod:forum"], no_userdata=["mod:assign"])},
-}  # fmt: skip
-
-
-def test_a_restore_is_verified_thing_by_thing_against_what_was_asked_of_the_file(copies: Copies) -> None:
-    runner = Runner(Shell(copies.site.via, ssh_config=copies.site.ssh_config), str(copies.site.moodle_dir))
-    with closing(LiveSite(SiteConfig(name="live", url=copies.site.url), None, runner)) as site:
-        sections = manifest.sections(mbz.inspect(copies.backup))
-        source = RestoreSource(path=copies.backup)
-        for road, asked in ROADS.items():
-            wanted = dict(asked)
-            items = choose_items(wanted.pop("words", ItemWords()), sections)
-            request = RestoreRequest(source, "new", category_id=copies.category, items=items, **wanted)
-            made = site.restore(request).course.id
-            found = verify_restored(site, made, request)
-            assert found is not None and [one.text for one in found.real] == [], road
-        copies.site.php(TAKE, course=made, what="activity")
-        found = verify_restored(site, made, request)
-        assert found is not None
-        assert [one.what for one in found.real] == ['choice "Which plant?"']
-        request = RestoreRequest(source, "merge", course_id=made)
-        site.restore(request)
-        found = verify_restored(site, made, request)
-        assert found is not None and found.real == ()
 
 
 def test_who_may_not_back_a_course_up_may_not_compare_it(copies: Copies) -> None:

@@ -73,7 +73,7 @@ class Stage:
 
     def undo(self, job: int) -> dict[str, Any]:
         done: dict[str, Any] = self.desk.ok("-y", "restore", "--undo", str(job))
-        assert done["verified"] == {"ok": True, "differences": []}
+        assert done["verified"]["ok"]
         return done
 
 

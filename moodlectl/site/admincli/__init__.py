@@ -15,6 +15,7 @@ from moodlectl.site.admincli.host import Host
 from moodlectl.site.admincli.looking import Means
 from moodlectl.site.live import courses
 from moodlectl.site.port import (
+    ALL,
     AREAS,
     Area,
     Arrangement,
@@ -33,6 +34,7 @@ from moodlectl.site.port import (
     Inside,
     OnIdentity,
     OnProgress,
+    Part,
     Person,
     Pool,
     Restored,
@@ -105,7 +107,7 @@ class AdminCliSite:
         return looking.counts(self._web("what a course holds"), course_id)
 
     def identities(
-        self, course_id: int, receive: OnIdentity, *, with_users: bool = True, as_user: str | None = None
+        self, course_id: int, receive: OnIdentity, part: Part = ALL, *, as_user: str | None = None
     ) -> None:
         """Refused: no script tells."""
         raise refusals.no_script("look at everything a course holds")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from moodlectl.errors import AccessError, MoodlectlError, Unreachable
 from moodlectl.site.port import (
+    ALL,
     AREAS,
     Area,
     Arrangement,
@@ -33,6 +34,7 @@ from moodlectl.site.port import (
     Inside,
     OnIdentity,
     OnProgress,
+    Part,
     Person,
     Pool,
     Restored,
@@ -147,13 +149,13 @@ class LiveSite:
         return shell_courses.counts(self._host("counting what a course holds"), course_id)
 
     def identities(
-        self, course_id: int, receive: OnIdentity, *, with_users: bool = True, as_user: str | None = None
+        self, course_id: int, receive: OnIdentity, part: Part = ALL, *, as_user: str | None = None
     ) -> None:
-        """Everything the course holds, thing by thing. Needs a shell. Reads only."""
+        """What the course holds, thing by thing. Needs a shell. Reads only."""
         from moodlectl.site.live import identities
 
         host = self._host("looking at everything a course holds")
-        identities.identities(host, course_id, receive, with_users=with_users, acting=self._acting(as_user))
+        identities.identities(host, course_id, receive, part, acting=self._acting(as_user))
 
     # --- backups ----------------------------------------------------------------------------------------------------
 

@@ -9,21 +9,27 @@ from typing import Any
 from moodlectl.errors import Failed
 from moodlectl.mbz import likeness
 from moodlectl.mbz.identityparts import PARTS
-from moodlectl.site.port import Identity, OnIdentity
+from moodlectl.site.port import ALL, Identity, OnIdentity, Part
 from moodlectl.site.runner import Runner
 
 _KEPT = ("section", "availability", "intro")
 
 
-def identities_params(course_id: int, *, with_users: bool) -> dict[str, Any]:
+def identities_params(course_id: int, part: Part = ALL) -> dict[str, Any]:
     """The question, with the places where activities keep what they hold."""
-    return {"course_id": course_id, "with_users": with_users, "parts": [part.as_question() for part in PARTS]}
+    return {
+        "course_id": course_id,
+        "with_users": part.with_users,
+        "only": None if part.only is None else sorted(part.only),
+        "without": sorted(part.without),
+        "parts": [place.as_question() for place in PARTS],
+    }
 
 
 def identities(
-    runner: Runner, course_id: int, receive: OnIdentity, *, with_users: bool = True, acting: str | None = None
+    runner: Runner, course_id: int, receive: OnIdentity, part: Part = ALL, *, acting: str | None = None
 ) -> None:
-    """Hand over everything the course holds. Raises AccessError, NotFound, Unreachable, Failed."""
+    """Hand over what the course holds. Raises AccessError, NotFound, Unreachable, Failed."""
     count = 0
 
     def counted(identity: Identity) -> None:
@@ -32,7 +38,7 @@ def identities(
         receive(identity)
 
     feed, end = lines(counted)
-    params = identities_params(course_id, with_users=with_users)
+    params = identities_params(course_id, part)
     answer = runner.fetch("identities", params, feed, acting=acting)
     end()
     if answer["count"] != count:

@@ -200,6 +200,8 @@ def read_restored(reply: Record) -> Restored:
         warnings=_words(reply["warnings"]),
         seconds=float(reply["seconds"]),
         backups_kept=reply.get("backups_kept"),
+        sections={int(old): int(new) for old, new in _pairs(reply.get("sections"))},
+        settings=dict(_pairs(reply.get("settings"))),
     )
 
 

@@ -24,12 +24,23 @@ final class moodlectl_identities {
     public $where = [];
     /** @var array section id => its name in keys */
     public $sections = [];
+    /** @var array|null course module ids as keys: of these only */
+    private $only;
+    /** @var array course module ids as keys: not of these */
+    private $without;
 
-    public function __construct(moodlectl_io $io, $course, $people) {
+    public function __construct(moodlectl_io $io, $course, $people, $only, array $without) {
+        $this->only = $only === null ? null : array_flip($only);
+        $this->without = array_flip($without);
         $this->io = $io;
         $this->course = $course;
         $this->context = context_course::instance($course->id);
         $this->people = $people;
+    }
+
+    /** Whether an activity, and what it holds, is asked for. */
+    public function wants($cmid) {
+        return ($this->only === null || isset($this->only[$cmid])) && !isset($this->without[$cmid]);
     }
 
     public function add($kind, array $key, array $facts = []) {
@@ -131,8 +142,8 @@ function moodlectl_identity_rows($sql, array $values, $function) {
 }
 
 /**
- * Streams what the course {course_id} holds, with people if {with_users}; {parts} say where activities keep what
- * (mbz/identityparts.py). Asks for the capabilities that a backup with the same content asks for
+ * Streams what the course {course_id} holds, with people if {with_users}; of its activities {only} those or null for
+ * all, and {without} those; {parts} say where activities keep what (mbz/identityparts.py). Asks for the capabilities that a backup with the same content asks for
  * (backup/util/checks/backup_check.class.php).
  */
 function moodlectl_call_identities(array $params, moodlectl_io $io) {
@@ -147,7 +158,7 @@ function moodlectl_call_identities(array $params, moodlectl_io $io) {
     if ($people) {
         require_capability('moodle/backup:userinfo', $context, $io->acting->id);
     }
-    $all = new moodlectl_identities($io, $course, $people);
+    $all = new moodlectl_identities($io, $course, $people, $params['only'], $params['without']);
     $all->add('about', [], ['source' => 'site', 'url' => $CFG->wwwroot, 'release' => moodlectl_identity_release(),
         'site' => isset($CFG->siteidentifier) ? md5($CFG->siteidentifier) : '', 'type' => 'course',
         'startdate' => $course->startdate, 'setting_users' => $people ? '1' : '0']);
@@ -217,6 +228,9 @@ function moodlectl_identities_activities(moodlectl_identities $all) {
     $tables = array_flip($DB->get_tables());
     $cms = $DB->get_records('course_modules', ['course' => $all->course->id, 'deletioninprogress' => 0], 'id');
     foreach ($cms as $cm) {
+        if (!$all->wants($cm->id)) {
+            continue;
+        }
         $module = isset($modules[$cm->module]) ? $modules[$cm->module] : '';
         if (!isset($tables[$module])) {
             continue;

@@ -220,6 +220,8 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
             throw new moodlectl_error('failed', 'not_finished', 'Moodle ended the restore without finishing it.');
         }
         $activities = moodlectl_restore_mapping($job);
+        $sections = moodlectl_restore_section_mapping($job);
+        $settings = moodlectl_restore_settings_used($job);
         moodlectl_restore_results($job);
         moodlectl_restore_afterwards($job);
         moodlectl_restore_order_methods($job, $methods);
@@ -239,6 +241,8 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         'before' => $before,
         'after' => moodlectl_count_course($job->course->id),
         'activities' => (object)$activities,
+        'sections' => (object)$sections,
+        'settings' => (object)$settings,
         'backups_kept' => $job->putback,
         'warnings' => $job->warnings,
     ];
@@ -327,6 +331,29 @@ function moodlectl_restore_mapping(moodlectl_restore_job $job) {
         }
     }
     return $mapping;
+}
+
+/** Section ids of the backup => those in the course. */
+function moodlectl_restore_section_mapping(moodlectl_restore_job $job) {
+    $mapping = [];
+    foreach ($job->controller->get_plan()->get_tasks() as $task) {
+        // The setting's name has the old id; the task itself does not tell it.
+        if ($task instanceof restore_section_task && $task->get_sectionid()
+                && preg_match('~/section_([0-9]+)$~', $task->get_taskbasepath(), $m)) {
+            $mapping[(int)$m[1]] = (int)$task->get_sectionid();
+        }
+    }
+    return $mapping;
+}
+
+/** The settings that it was carried out with, also those of sections and activities: [name => value]. */
+function moodlectl_restore_settings_used(moodlectl_restore_job $job) {
+    $values = [];
+    foreach (moodlectl_restore_all_settings($job->controller->get_plan()) as $name => $pair) {
+        $value = $pair[0]->get_value();
+        $values[$name] = is_scalar($value) ? $value : null;
+    }
+    return $values;
 }
 
 /** Moodle's results in words (restore_plan results, as restore_ui_stage_complete shows them). */

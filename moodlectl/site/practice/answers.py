@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moodlectl.errors import AccessError, Failed, NotFound, Refused, UsageError
 from moodlectl.site.partfile import PartFile
 from moodlectl.site.port import (
+    ALL,
     AREAS,
     Activity,
     Area,
@@ -32,6 +33,7 @@ from moodlectl.site.port import (
     Inside,
     OnIdentity,
     OnProgress,
+    Part,
     Person,
     Pool,
     Progress,
@@ -253,13 +255,13 @@ class PracticeSite:
         return count(self.store.load(course_id))
 
     def identities(
-        self, course_id: int, receive: OnIdentity, *, with_users: bool = True, as_user: str | None = None
+        self, course_id: int, receive: OnIdentity, part: Part = ALL, *, as_user: str | None = None
     ) -> None:
-        """Everything the course holds, thing by thing. Reads only."""
+        """What the course holds, thing by thing. Reads only."""
         from moodlectl.site.practice.identities import identities
 
         self._require_course(course_id)
-        for identity in identities(self.store, course_id, self._actor(as_user), with_users=with_users):
+        for identity in identities(self.store, course_id, self._actor(as_user), part):
             receive(identity)
 
     # --- backups --------------------------------------------------------------------------------------------
@@ -427,14 +429,25 @@ class PracticeSite:
                 expected, precheck = prepared.expected, prepared.precheck
                 before = count(prepared.target) if prepared.target else Counts()
                 on_progress(Progress("restore", 0, 2))
-                course_id, mapping = restorer.carry_out(self.store, prepared, acting, int(time.time()))
+                done = restorer.carry_out(self.store, prepared, acting, int(time.time()))
                 on_progress(Progress("restore", 1, 2))
-                course = self._course(self._course_rows("c.id = ?", course_id)[0])
-                after = count(self.store.load(course_id))
+                course = self._course(self._course_rows("c.id = ?", done.course_id)[0])
+                after = count(self.store.load(done.course_id))
                 seconds = round(time.monotonic() - started, 3)
                 people, warnings = prepared.matches.outcome, tuple(prepared.warnings)
                 restored = Restored(
-                    course, request.mode, precheck, people, expected, before, after, mapping, warnings, seconds
+                    course,
+                    request.mode,
+                    precheck,
+                    people,
+                    expected,
+                    before,
+                    after,
+                    done.activities,
+                    warnings,
+                    seconds,
+                    sections=done.sections,
+                    settings={name: setting.value for name, setting in prepared.sheet.settings.items()},
                 )
                 deeds.keep(self.store, request.deed, restored)
         except BaseException:

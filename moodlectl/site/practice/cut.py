@@ -58,7 +58,11 @@ def _activity(activity: ActivityDocs, chosen: Chosen) -> ActivityDocs:
             for path in paths:
                 kept.pop(path, None)
     if activity.id not in chosen.userinfo_activities:
+        # What people completed, and their roles, come all the same where people come at all.
+        names: tuple[str, ...] = ("completion.xml", "roles.xml") if chosen["users"] else ()
+        spared = {name: kept.pop(name) for name in names if name in kept}
         strip_user_data(activity.module, kept)
+        kept.update(spared)
     if not chosen["role_assignments"] and "roles.xml" in kept:
         drop(kept["roles.xml"], "role_assignments")
     return replace(activity, docs=kept)

@@ -69,6 +69,7 @@ def _restored(account: dict[str, Any]) -> Restored:
             "before": Counts(**account["before"]),
             "after": Counts(**account["after"]),
             "activities": {int(old): new for old, new in account["activities"].items()},
+            "sections": {int(old): new for old, new in account["sections"].items()},
             "warnings": tuple(account["warnings"]),
         }
     )

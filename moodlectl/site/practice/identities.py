@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moodlectl.errors import AccessError
+from moodlectl.mbz.identities import Chosen
 from moodlectl.mbz.identities import identities as read
-from moodlectl.site.port import Identity, no_progress
+from moodlectl.site.port import ALL, Identity, Part, no_progress
 from moodlectl.site.practice import maker
 from moodlectl.site.practice.cut import cut
 from moodlectl.site.practice.people import Actor, identifier_hash
@@ -18,10 +19,11 @@ from moodlectl.site.practice.store import Store
 _OFF = frozenset({"anonymize", "imscc11", "files"})
 
 
-def identities(store: Store, course_id: int, actor: Actor, *, with_users: bool = True) -> Iterator[Identity]:
-    """Everything the course holds. Reads only. Raises AccessError where the acting user may not back it up so."""
+def identities(store: Store, course_id: int, actor: Actor, wanted: Part = ALL) -> Iterator[Identity]:
+    """What the course holds. Reads only. Raises AccessError where the acting user may not back it up so."""
     from moodlectl.site.practice.writer import Labels, write_mbz
 
+    with_users = wanted.with_users
     for capability in ("moodle/backup:backupcourse", *(["moodle/backup:userinfo"] if with_users else [])):
         if not actor.may(capability, course_id):
             raise AccessError(
@@ -40,7 +42,9 @@ def identities(store: Store, course_id: int, actor: Actor, *, with_users: bool =
         path = Path(folder) / "identities.mbz"
         with path.open("wb") as target:
             write_mbz(cut(package, taken), taken, labels, store, target, no_progress)
-        for kind, key, facts in read(path):
+        there = {activity.id for activity in package.activities}
+        left_out = wanted.without | (there - wanted.only if wanted.only is not None else frozenset())
+        for kind, key, facts in read(path, chosen=Chosen(left_out)):
             if kind == "about":
                 told = {name: value for name, value in facts.items() if not name.startswith("setting_")}
                 yield kind, key, {**told, "source": "site", "setting_users": facts["setting_users"]}

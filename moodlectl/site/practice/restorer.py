@@ -153,8 +153,17 @@ def refuse(prepared: Prepared, username: str) -> None:
     )
 
 
-def carry_out(store: Store, prepared: Prepared, actor: Actor, now: int) -> tuple[int, dict[int, int]]:
-    """Do it, inside the caller's transaction; returns the course's id and old course module ids to new ones."""
+@dataclass(frozen=True)
+class CarriedOut:
+    """The course's id, and old course module and section ids to new ones."""
+
+    course_id: int
+    activities: Mapping[int, int]
+    sections: Mapping[int, int]
+
+
+def carry_out(store: Store, prepared: Prepared, actor: Actor, now: int) -> CarriedOut:
+    """Do it, inside the caller's transaction."""
     request, part, target = prepared.request, prepared.part, prepared.target
     if target is None:
         assert request.category_id is not None
@@ -183,13 +192,18 @@ def carry_out(store: Store, prepared: Prepared, actor: Actor, now: int) -> tuple
             numbers.put("section", section.id, places[section.number].id)
     _enrolments(store, prepared, part, target, now)
     cms = [activity.id for activity in part.activities]
+    sections = [section.id for section in part.sections]
     renumber(part, numbers, (target.course_id, target.contextid))
     merge_into(target, part, store)
     _afterwards(prepared, target)
     store.save(target, category)
     if request.mode == "new" and prepared.same_site:
         arranging.set_original(store, target.course_id, int(prepared.read.fact("original_course_id") or 0))
-    return target.course_id, {old: numbers.get("cm", old, 0) for old in cms}
+    return CarriedOut(
+        target.course_id,
+        {old: numbers.get("cm", old, 0) for old in cms},
+        {old: numbers.get("section", old, 0) for old in sections},
+    )
 
 
 # --- looking ------------------------------------------------------------------------------------------------

@@ -10,15 +10,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from moodlectl.actions.compare import Comparison, chosen_of, compare, run, verify_restored
+from moodlectl.actions.compare import Comparison, compare, run
 from moodlectl.actions.holdings import Holdings
 from moodlectl.errors import NotFound
-from moodlectl.mbz import inspect
 from moodlectl.site.port import (
     BackupRequest,
     CourseRef,
     Identity,
-    ItemChoice,
     RestoreRequest,
     RestoreSource,
 )
@@ -234,28 +232,6 @@ def test_a_restored_copy_equals_the_original_and_another_course_does_not(practic
     _, copy = restored(practice, backup, shortname="COPY1")
     assert run(practice, "RICH101", f"id:{copy}").real == ()
     assert not run(practice, "RICH101", "GEO200").equal
-
-
-def test_a_restore_is_verified_thing_by_thing(practice: PracticeSite, backup: Path) -> None:
-    request, copy = restored(practice, backup, shortname="COPY2")
-    found = verify_restored(practice, copy, request)
-    assert found is not None and found.equal
-    other = practice.course(CourseRef("shortname", "GEO200")).id
-    wrong = verify_restored(practice, other, request)
-    assert wrong is not None and any(one.kind == "activity" for one in wrong.real)
-    stored = practice.backups(other).files[0]
-    assert verify_restored(practice, copy, replace(request, source=RestoreSource(stored=stored))) is None
-
-
-def test_a_restored_part_is_compared_with_that_part(practice: PracticeSite, backup: Path) -> None:
-    manifest = inspect(backup)
-    first = next(one for section in manifest.sections for one in section.activities)
-    items = ItemChoice(only_activities=frozenset({first.id}), only_sections=frozenset())
-    chosen = chosen_of(manifest, items)
-    assert first.id not in chosen.without_activities and len(chosen.without_activities) > 5
-    request, copy = restored(practice, backup, shortname="COPY3", items=items)
-    found = verify_restored(practice, copy, request)
-    assert found is not None and found.real == ()
 
 
 def test_a_backup_that_is_not_there_is_named(practice: PracticeSite) -> None:

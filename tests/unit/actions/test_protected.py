@@ -51,7 +51,7 @@ def test_a_replace_is_done_and_can_be_undone(site: BreakingSite, course: Course)
     assert (last().state, held(site, course.id) == before) == ("done", False)
     job = ledger.job(done.job)
     _, missing, number = protected.undo(site, job, safety.plan_undo(site, job))
-    assert (missing, last().id, last().state) == ((), number, "done")
+    assert (missing.differences, last().id, last().state) == ((), number, "done")
     assert held(site, course.id) == before
 
 
@@ -125,7 +125,7 @@ def test_what_broke_off_is_told_with_the_way_back(site: BreakingSite, course: Co
     found = resuming.resume(site, job)
     assert (found.state, found.undo) == ("failed", True)
     _, missing, _ = resuming.put_back(site, found)
-    assert (missing, held(site, course.id)) == ((), before)
+    assert (missing.differences, held(site, course.id)) == ((), before)
     assert resuming.resume(site, ledger.job(job.id)).undo is False
 
 
@@ -150,7 +150,7 @@ def test_an_undo_that_fails_as_well_names_the_safety_backup(site: BreakingSite, 
     job = last()
     assert job.state == "failed"
     _, missing, _ = protected.undo(site, job, safety.plan_undo(site, job))
-    assert (missing, held(site, course.id)) == ((), before)
+    assert (missing.differences, held(site, course.id)) == ((), before)
 
 
 def test_a_lost_answer_to_an_undo_is_found_out_by_resume(site: BreakingSite, course: Course) -> None:
