@@ -268,6 +268,20 @@ def audit(path: Path | None = None, *, job: int | None = None) -> Iterator[dict[
         database.close()
 
 
+def history(kind: str, path: Path | None = None) -> Iterator[Item]:
+    """The items of all jobs of a kind that were begun, the oldest first. Reads only."""
+    database = reading(path)
+    if database is None:
+        return
+    try:
+        query = "SELECT item.* FROM item JOIN job ON job.id = item.job WHERE job.kind = ? ORDER BY item.job, item.seq"
+        for row in database.execute(query, (kind,)):
+            if row["state"] not in ("planned", "skipped"):
+                yield _read_item(row)
+    finally:
+        database.close()
+
+
 def reading(path: Path | None) -> sqlite3.Connection | None:
     """The ledger open for reading alone, None where there is none yet. Raises AccessError."""
     place = path or default_path()

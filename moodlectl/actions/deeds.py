@@ -171,3 +171,52 @@ def ended(
             on_progress(Progress("waiting", round(deed.progress * 1000), 1000, message=deed.phase))
         time.sleep(_PAUSE)
 
+
+
+# --- taken up again -----------------------------------------------------------------------------------------------
+
+
+def made_or_found(
+    site: Site, request: BackupRequest, entry: Entry, stage: str, on_progress: OnProgress = no_progress
+) -> BackupMade:
+    """As ``made``; where that stage was begun before, the backup it made, and a new one only where it made none."""
+    earlier = _earlier(site, entry, stage, on_progress)
+    if earlier is not None and earlier.made is not None:
+        return earlier.made
+    return made(site, request, entry, stage, on_progress)
+
+
+def restored_or_found(
+    site: Site, request: RestoreRequest, entry: Entry, stage: str, on_progress: OnProgress = no_progress
+) -> Restored:
+    """As ``restored``; where that stage was begun before, the restore it was, and a new one only where that has left
+    nothing. Raises the error of one that has changed a course that was there before."""
+    earlier = _earlier(site, entry, stage, on_progress)
+    if earlier is not None:
+        if earlier.restored is not None:
+            return earlier.restored
+        if earlier.changed and earlier.error is not None:
+            earlier.error.details["course_changed"] = True
+            raise earlier.error
+    return restored(site, request, entry, stage, on_progress)
+
+
+def _earlier(site: Site, entry: Entry, stage: str, on_progress: OnProgress) -> Deed | None:
+    """What became of that stage when it was begun before; None where it never was, or nothing is left of it.
+
+    Raises OutcomeUnknown, and Unreachable as OutcomeUnknown: what is not known is never repeated.
+    """
+    number = number_of(entry.facts, stage)
+    if number is None:
+        return None
+    try:
+        deed = ended(site, number, begun=entry.has_begun(stage), on_progress=on_progress, patience=SILENCE)
+    except Unreachable as silence:
+        raise OutcomeUnknown(
+            f"What became of the {stage} is not known yet: {silence.message}",
+            code=silence.code,
+            details=silence.details,
+        ) from silence
+    if deed.made is None and deed.restored is None:
+        entry.note(**{f"deed_{stage}": None, f"begun_{stage}": None})
+    return deed if deed.found else None

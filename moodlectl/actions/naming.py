@@ -123,7 +123,7 @@ def parse_category(word: str) -> CategoryRef:
 def find_category(site: Site, word: str) -> Category:
     """The category a person named. Reads only. Raises UsageError, NotFound (none, or more than one)."""
     ref = parse_category(word)
-    found = [c for c in site.categories() if _category_fits(c, ref)]
+    found = [c for c in site.categories() if category_fits(c, ref)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -140,7 +140,8 @@ def find_category(site: Site, word: str) -> Category:
     )
 
 
-def _category_fits(category: Category, ref: CategoryRef) -> bool:
+def category_fits(category: Category, ref: CategoryRef) -> bool:
+    """Whether a category is one that a CATEGORY means."""
     if ref.field == "id":
         return str(category.id) == ref.value
     if ref.field == "idnumber":

@@ -84,7 +84,7 @@ def within(
     """The same for a record that is open already; how it ended is left to the caller to write (``record``)."""
     entry.note(request=requests.written(request))
     saved = None
-    if target is not None and protection.safety:
+    if target is not None and protection.safety and not entry.facts.get("safety"):
         whole = safety.ready(site, target)
         refuse_beforehand(site.restore_plan(request, on_progress))
         saved = safety.take(site, target, whole, entry, on_progress)
@@ -92,7 +92,7 @@ def within(
     with Verification(site, request, wanted=protection.verify) as verification:
         verification.look(on_progress)
         try:
-            restored = deeds.restored(site, request, entry, STAGE, on_progress)
+            restored = deeds.restored_or_found(site, request, entry, STAGE, on_progress)
         except Failed as error:
             raise failed(site, entry, error, on_progress) from error
         except OutcomeUnknown as error:

@@ -42,7 +42,7 @@ class Entry(ABC):
 
     def has_begun(self, stage: str) -> bool:
         """Whether the deed of that stage is known to have made its first lasting change."""
-        return f"begun_{stage}" in self.facts
+        return self.facts.get(f"begun_{stage}") is not None
 
 
 class _Single(Entry):

@@ -101,7 +101,7 @@ def take(
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     counts = site.counts(course.id)
     try:
-        made = deeds.made(site, BackupRequest(course.id, whole.settings), entry, STAGE, on_progress)
+        made = deeds.made_or_found(site, BackupRequest(course.id, whole.settings), entry, STAGE, on_progress)
     except OutcomeUnknown as lost:
         lost.message += ". That was the safety backup: nothing was restored"
         raise
@@ -110,9 +110,11 @@ def take(
         got = site.download(made.file, path, on_progress)
         path.chmod(0o600)
         _check(path, course)
+        saved = SafetyBackup(course, path, got.sha1 or "", counts, whole.lacks)
+        entry.note(**saved.facts())  # before the copy there goes: whoever takes this up has one
     finally:
         site.delete_backup(made.file)
-    return SafetyBackup(course, path, got.sha1 or "", counts, whole.lacks)
+    return saved
 
 
 def _everything(site: Site, course: Course) -> tuple[dict[str, bool], tuple[str, ...]]:
