@@ -277,7 +277,7 @@ def history(kind: str, path: Path | None = None) -> Iterator[Item]:
         query = "SELECT item.* FROM item JOIN job ON job.id = item.job WHERE job.kind = ? ORDER BY item.job, item.seq"
         for row in database.execute(query, (kind,)):
             if row["state"] not in ("planned", "skipped"):
-                yield _read_item(row)
+                yield read_item(row)
     finally:
         database.close()
 

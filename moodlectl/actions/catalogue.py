@@ -129,7 +129,8 @@ class Catalogue:
             ]
         else:
             ref = naming.parse_category(word)
-            found = [one for one in self.categories if naming.category_fits(one, ref)]
+            exact = self.category_at(split_path(word)) if ref.field == "path" else []
+            found = exact or [one for one in self.categories if naming.category_fits(one, ref)]
             if len(found) > 1:
                 raise NotFound(f"'{word}' fits {len(found)} categories", "Name it by its whole path, or by its id.")
         if not found:

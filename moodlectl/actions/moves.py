@@ -44,7 +44,7 @@ class Moves:
         """Whether the courses leave their site."""
         return self.source != self.target
 
-    def steps(self, spec: dict[str, Any]) -> tuple[Step, ...]:
+    def steps(self, spec: Mapping[str, Any]) -> tuple[Step, ...]:
         """The steps one course needs, in order."""
         known = {
             BACKUP: Step(BACKUP, self.source, "backup", self._guarded(self.backup)),
@@ -200,7 +200,7 @@ class Moves:
         if not mapped.exists():
             map_ = Path(spec.user_map) if spec.user_map else None
             work.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            asked = rewriting.Asked(output=mapped, user_map=map_, pairs=spec.map, overwrite=True)
+            asked = rewriting.Asked(mapped, map_, spec.map, overwrite=True, for_many=True)
             rewriting.rewrite(str(path), asked, site, work.progress)
         return RestoreSource(path=mapped)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
-from moodlectl.actions import moves, naming, past
+from moodlectl.actions import moves, naming, past, rewriting
 from moodlectl.actions.catalogue import Catalogue, split_path
 from moodlectl.actions.specs import Looks, Place, Spec
 from moodlectl.actions.steps import Planned
-from moodlectl.errors import MoodlectlError, NotFound
+from moodlectl.errors import MoodlectlError, NotFound, UsageError
 from moodlectl.plans import Kind, OldCourse, Plan, Problem, Row
 from moodlectl.plans.patterns import Pattern
 from moodlectl.site.port import DANGERS, BackupFile, Course, OnProgress, Progress, Setting, Site, no_progress
@@ -114,6 +115,7 @@ class _Resolver:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _settings: Mapping[str, Setting] | None = None
+    _maps: dict[Any, tuple[str, ...]] = field(default_factory=dict)
     _roles: set[str] = field(default_factory=set)
 
     # --- rows and what they stand for -----------------------------------------------------------------------------
@@ -149,6 +151,7 @@ class _Resolver:
         for name in row.allow:
             if name not in DANGERS:
                 self._wrong(row, "allow", f"'{name}' is no danger", f"There are: {', '.join(DANGERS)}.")
+        self._map(row)
         if not row.settings or row.source_backup is not None:
             return
         if self._settings is None:
@@ -163,6 +166,22 @@ class _Resolver:
             elif setting.locked_by in ("config", "permission") and bool(setting.value) != wanted:
                 by = "the site's administrator" if setting.locked_by == "config" else "a permission that is missing"
                 self._wrong(row, column, f"the setting '{name}' is locked by {by}")
+
+    def _map(self, row: Row) -> None:
+        """A user map that cannot be read, or names accounts that the target has not."""
+        if row.user_map is None and not row.map:
+            return
+        key = (row.user_map, row.map)
+        if key not in self._maps:
+            asked = rewriting.Asked(Path(), row.user_map, row.map, for_many=True)
+            try:
+                rewriting.user_map(asked, self.target.site)
+                self._maps[key] = ()
+            except (UsageError, NotFound) as error:
+                problems = error.details.get("problems")
+                self._maps[key] = tuple(problems) if problems else (error.message.rstrip("."),)
+        for problem in self._maps[key]:
+            self._wrong(row, "user_map" if row.user_map is not None else "map", str(problem))
 
     def _sources(self, row: Row) -> Iterator[Source]:
         try:

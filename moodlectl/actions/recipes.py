@@ -9,7 +9,10 @@ from typing import Any
 from moodlectl.actions.steps import Recipe
 from moodlectl.errors import Refused
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {
+    "rollover": "moodlectl.actions.rollover:Rollover",
+    "migrate": "moodlectl.actions.migrate:Migrate",
+}
 """Kind of job → ``module:class`` of its recipe, which is made from the job's options."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -27,7 +27,7 @@ class KnowsAccounts(Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """What one command line asks. ``pairs`` are entries of a user map written ``OLD=NEW``."""
+    """What one command line asks. ``pairs`` are entries of a user map written ``OLD=NEW``; ``for_many`` as in a map."""
 
     output: Path
     user_map: Path | None = None
@@ -36,6 +36,7 @@ class Asked:
     forget_site: bool = False
     without_users: bool = False
     overwrite: bool = False
+    for_many: bool = False
     as_user: str | None = None
 
 
@@ -87,7 +88,7 @@ def user_map(asked: Asked, against: Site | None, as_user: str | None = None) -> 
     if asked.user_map is None and not entries:
         return None
     map_ = usermap.read_user_map(asked.user_map) if asked.user_map else usermap.UserMap()
-    map_ = map_.plus(entries)
+    map_ = replace(map_.plus(entries), for_many=asked.for_many)
     if isinstance(against, KnowsAccounts) and map_.usernames():
         map_ = map_.with_accounts(against.accounts(map_.usernames(), as_user=as_user))
     return map_

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moodlectl.cli import backup, category, copy, course, demo, job, restore, site
+from moodlectl.cli import backup, category, copy, course, demo, job, plan, restore, site
 from moodlectl.cli.state import Output, State
 
 EPILOG = "The global options (--site, --config, -o, -q, -v, --no-color, -y) may stand anywhere on the line."
@@ -36,6 +36,7 @@ app.add_typer(category.app, name="category", help="Course categories.")
 app.add_typer(backup.app, name="backup", help="Make, list, download, inspect, verify and delete backups.")
 restore.register(app)
 copy.register(app)
+plan.register(app)
 app.add_typer(job.app, name="job", help="What was done from this machine, and what became of it.")
 
 

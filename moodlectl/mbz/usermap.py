@@ -49,10 +49,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class UserMap:
-    """The whole map, with what is known of the target's accounts (by username), if that site was asked."""
+    """The whole map, with what is known of the target's accounts (by username), if that site was asked.
+
+    ``for_many``: one map for many backups; who is in none of a backup's people is no mistake then.
+    """
 
     entries: tuple[Entry, ...] = ()
     accounts: Mapping[str, Account] | None = None
+    for_many: bool = False
 
     def usernames(self) -> list[str]:
         """Every username of the target that is named, once each."""
@@ -71,7 +75,7 @@ class UserMap:
 
     def plus(self, entries: Iterable[Entry]) -> UserMap:
         """The map with more entries. Raises UsageError where one is said twice."""
-        return made([*self.entries, *entries])
+        return replace(made([*self.entries, *entries]), for_many=self.for_many)
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,8 @@ def resolve(map_: UserMap, people: Iterable[UserRecord]) -> list[Mapped]:
     named: dict[int, tuple[Entry, UserRecord]] = {}
     for key, entry in wanted.items():
         best = next((rank for rank in hits[key] if rank), [])
+        if not best and map_.for_many:
+            continue
         if len(best) != 1:
             why = "is nobody in the backup" if not best else "is more than one: " + ", ".join(_shown(p) for p in best)
             problems.append(f"{entry.place}: {printable(entry.old)} {why}")

@@ -44,7 +44,6 @@ def refuse(name: str, problems: Sequence[Problem]) -> None:
     if not problems:
         return
     found = sorted(set(problems), key=lambda one: (one.line, one.column or "", one.message))
-    lines = [str(one) + (f" {one.hint}" if one.hint else "") for one in found]
     raise Refused(
         f"{name} has {len(found)} problem{'s' if len(found) != 1 else ''}; nothing was touched.",
         "Mend them all and try again.",
@@ -52,7 +51,6 @@ def refuse(name: str, problems: Sequence[Problem]) -> None:
         details={
             "problems": [
                 {"line": one.line, "column": one.column, "message": one.message, "hint": one.hint} for one in found
-            ],
-            "lines": lines,
+            ]
         },
     )

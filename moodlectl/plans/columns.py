@@ -37,8 +37,8 @@ def pattern(value: Any) -> patterns.Pattern:
 
 
 def pattern_or_none(value: Any) -> patterns.Pattern:
-    """As ``pattern``; empty is said on purpose and takes the value away."""
-    return patterns.Pattern("", ()) if value == "" else pattern(value)
+    """As ``pattern``; ``-`` (or an empty text, which only TOML can say) takes the value away."""
+    return patterns.Pattern("", ()) if value in ("", "-") else pattern(value)
 
 
 _TRUE, _FALSE = ("1", "true", "yes", "y", "on"), ("0", "false", "no", "n", "off")
@@ -111,8 +111,8 @@ def words(value: Any) -> tuple[str, ...]:
 
 
 def some_words(value: Any) -> tuple[str, ...]:
-    """As ``words``; an empty list or text says: none."""
-    return () if value in ("", []) else words(value)
+    """As ``words``; ``-`` or an empty list says: none."""
+    return () if value in ("", "-", []) else words(value)
 
 
 def setting_names(value: Any) -> tuple[str, ...]:

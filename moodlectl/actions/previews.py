@@ -1,0 +1,222 @@
+"""What carrying out a plan would do, course by course, with sizes, time, room and every finding. Reads only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moodlectl import ledger
+from moodlectl.actions import moves
+from moodlectl.actions.planning import Resolution, Resolved
+from moodlectl.errors import MoodlectlError
+from moodlectl.site.port import (
+    BackupFile,
+    OnProgress,
+    Progress,
+    RestorePlan,
+    RestoreRequest,
+    RestoreSource,
+    Site,
+    UsersQuestion,
+    no_progress,
+)
+
+# Measured on real sites of middling size; where earlier runs are known, they tell better.
+_SECONDS_A_COURSE = 12.0
+_BYTES_A_SECOND = 8e6
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One course: how much it holds, and what was found. ``looked_at`` says what the findings rest on."""
+
+    one: Resolved
+    bytes: int | None = None
+    activities: int | None = None
+    people: int | None = None
+    seconds: float = 0.0
+    findings: tuple[str, ...] = ()
+    looked_at: str = ""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A whole plan: all courses, how many bytes move, how long that may take, and the room on this machine."""
+
+    previews: tuple[Preview, ...]
+    bytes: int
+    seconds: float
+    measured: bool
+    free_here: int | None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast courses have gone: seconds each, and bytes a second; ``measured`` by earlier runs, or guessed."""
+
+    seconds: float
+    rate: float
+    measured: bool
+
+
+def forecast(
+    resolution: Resolution,
+    sides: tuple[Site, Site],
+    jobs: int,
+    on_progress: OnProgress = no_progress,
+) -> Forecast:
+    """Look at every course of a plan that something is to be done for. Leaves nothing behind. Raises Unreachable."""
+    pace = _pace(resolution.todo[0].spec.to if resolution.todo else "")
+    previews = []
+    for place, one in enumerate(resolution.courses):
+        on_progress(Progress("look", place, len(resolution.courses), message=one.shortname))
+        previews.append(_preview(one, sides, pace) if one.state == "todo" else Preview(one))
+    total = sum(preview.bytes or 0 for preview in previews)
+    seconds = sum(preview.seconds for preview in previews)
+    longest = max((preview.seconds for preview in previews), default=0.0)
+    abroad = sides[0] is not sides[1]
+    free = shutil.disk_usage(_existing(ledger.default_path().parent)).free if abroad else None
+    return Forecast(tuple(previews), total, max(longest, seconds / max(jobs, 1)), pace.measured, free)
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _pace(to: str) -> Pace:
+    """How fast earlier runs onto that site were; a guess where there are fewer than three."""
+    told = []
+    for kind in ("rollover", "migrate"):
+        for item in ledger.history(kind):
+            size, ended, started = item.facts.get("bytes"), item.ended, item.started
+            if item.state == "done" and item.spec.get("to") == to and size and ended and started:
+                told.append((int(size), (ended - started).total_seconds()))
+    if len(told) < 3:
+        return Pace(_SECONDS_A_COURSE, _BYTES_A_SECOND, False)
+    recent = sorted(told[-200:], key=lambda one: one[1])
+    middle = recent[len(recent) // 2]
+    return Pace(middle[1], max(_BYTES_A_SECOND, middle[0] / max(middle[1], 0.1)), True)
+
+
+def _preview(one: Resolved, sides: tuple[Site, Site], pace: Pace) -> Preview:
+    source, target = sides
+    if moves.RESTORE not in one.spec.steps:
+        return Preview(one, seconds=1.0, looked_at="only the course itself is arranged")
+    size, activities, people = _amounts(one, source)
+    seconds = pace.seconds + (size or 0) / pace.rate
+    try:
+        findings, looked_at = _findings(one, source, target)
+    except MoodlectlError as error:
+        findings, looked_at = [f"{error.code}: {error.message}"], "what the site answered"
+    return Preview(one, size, activities, people, round(seconds, 1), tuple(findings), looked_at)
+
+
+def _amounts(one: Resolved, source: Site) -> tuple[int | None, int | None, int | None]:
+    """How many bytes would travel, how many activities and people are in it."""
+    if one.source.path is not None:
+        return Path(one.source.path).stat().st_size, None, None
+    assert one.source.course is not None
+    counts = source.counts(one.source.course.id)
+    size = one.source.stored.size if one.source.stored is not None else counts.file_bytes
+    people = counts.users if one.spec.settings.get("users", True) else 0
+    return size, sum(counts.activities.values()), people
+
+
+def _findings(one: Resolved, source: Site, target: Site) -> tuple[list[str], str]:
+    """What the site's own pre-check says of the backup, or of the newest there is of the course."""
+    found: list[str] = []
+    archive, looked_at = _archive(one, source, target)
+    if archive is not None:
+        plan = target.restore_plan(_request(one, target, archive))
+        found += _of_plan(plan, one)
+    if source is not target and one.source.course is not None and one.spec.settings.get("users", True):
+        found += _people(one, source, target)
+        looked_at = looked_at or "the people enrolled, no backup"
+    return found, looked_at or "no backup: there is none yet; each restore is checked before it begins"
+
+
+def _archive(one: Resolved, source: Site, target: Site) -> tuple[RestoreSource | None, str]:
+    if one.source.path is not None:
+        return RestoreSource(path=Path(one.source.path)), "the file"
+    if source is not target or one.source.course is None:
+        return None, ""
+    newest = one.source.stored or _newest(source, one.source.course.id)
+    if newest is None:
+        return None, ""
+    return RestoreSource(stored=newest), f"the backup of {newest.timecreated:%Y-%m-%d %H:%M}"
+
+
+def _newest(site: Site, course_id: int) -> BackupFile | None:
+    return next(iter(site.backups(course_id, ["course", "automated"]).files), None)
+
+
+def _request(one: Resolved, target: Site, archive: RestoreSource) -> RestoreRequest:
+    """The restore as it would be asked, into a category there is: one that is to be made cannot be looked at."""
+    spec = one.spec
+    looks = spec.looks
+    category = None
+    if spec.mode == "new":
+        place = looks.place
+        category = place.id if place is not None else None
+        if category is None:
+            category = _nearest(target, place.path if place is not None else ())
+    return RestoreRequest(
+        source=archive,
+        mode=spec.mode,  # type: ignore[arg-type]
+        category_id=category,
+        course_id=spec.target,
+        startdate=looks.arrangement().startdate,
+        settings={"users": False} if spec.settings.get("users") is False else {},
+        enrolments=spec.enrolments,  # type: ignore[arg-type]
+        keep_enrolments=spec.keep_enrolments,
+        keep_groups=spec.keep_groups,
+        overwrite_config=spec.overwrite_config,
+        users_conflict=spec.users_conflict,  # type: ignore[arg-type]
+        allow=frozenset(spec.allow),
+    )
+
+
+def _nearest(site: Site, path: Sequence[str]) -> int | None:
+    """The lowest category on that path that is there, else the first of the site."""
+    there = {one.path: one.id for one in site.categories()}
+    for length in range(len(path), 0, -1):
+        if tuple(path[:length]) in there:
+            return there[tuple(path[:length])]
+    return next(iter(there.values()), None)
+
+
+def _of_plan(plan: RestorePlan, one: Resolved) -> list[str]:
+    found = [f"error: {text}" for text in plan.precheck.errors]
+    found += [f"{danger}: not allowed by the plan" for danger in plan.dangers if danger not in one.spec.allow]
+    found += [f"warning: {text}" for text in plan.precheck.warnings]
+    found += [f"the site lacks {name}" for name in plan.precheck.missing_plugins]
+    return found
+
+
+def _people(one: Resolved, source: Site, target: Site) -> list[str]:
+    """People of the course who conflict with others on the target, or may not be made there, as the map leaves it."""
+    assert one.source.course is not None
+    enrolled, mapped = source.course_facts(one.source.course.id).people, _mapped(one)
+    people = [person for person in enrolled if person.username not in mapped]
+    info = source.info()
+    told = target.users_against(people, UsersQuestion(info.url, info.identifier_hash))
+    found = []
+    for outcome, words in (("conflict", "conflict with other accounts"), ("cannot_create", "cannot be created")):
+        names = [person.username for person, fate in zip(people, told.fates, strict=True) if fate.outcome == outcome]
+        if names:
+            found.append(f"{len(names)} people {words}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
+    return found
+
+
+def _mapped(one: Resolved) -> set[str]:
+    """The usernames of the source that the plan maps to accounts of the target."""
+    from moodlectl.mbz import usermap
+
+    entries = [usermap.parse_pair(pair) for pair in one.spec.map]
+    if one.spec.user_map is not None:
+        entries += usermap.read_user_map(Path(one.spec.user_map)).entries
+    return {entry.old for entry in entries}

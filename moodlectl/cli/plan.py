@@ -1,0 +1,262 @@
+"""``moodlectl rollover`` and ``moodlectl migrate``: many courses from one plan."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moodlectl.cli import batch, output
+from moodlectl.cli.state import Output, State
+from moodlectl.cli.words import Quietly, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from moodlectl.actions import previews
+    from moodlectl.actions.planning import Resolution, Resolved
+    from moodlectl.actions.steps import Recipe
+    from moodlectl.plans import Kind, Plan, Problem
+    from moodlectl.site.port import Site
+
+PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="A .toml or .csv file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the commands on the program."""
+    app.command("rollover")(rollover)
+    app.command("migrate")(migrate)
+
+
+def rollover(
+    ctx: typer.Context,
+    plan: PlanFile,
+    dry_run: Quietly = False,
+    jobs: batch.Jobs = 4,
+    fail_fast: batch.FailFast = False,
+    events: batch.Events = False,
+) -> None:
+    """Make this year's courses from last year's, as a plan says. Run again, it does only what is not done yet."""
+    from moodlectl.actions import rollover as action
+
+    state = state_of(ctx)
+    run = batch.Run(jobs, fail_fast, events)
+    batch.check(state, run)
+    name = state.site_config().name
+    read = _read(state, plan, "rollover")
+    options = {"plan": str(plan.absolute()), "plan_sha1": read.sha1, "site": name}
+    if not dry_run and _goes_on(state, action.Rollover(options), options, f"{plan.absolute()} {name}", run):
+        return
+    with closing(state.open_site(name)) as site:
+        with output.progress(state) as on_progress:
+            found = action.plan(read, site, date.today(), on_progress)
+        if dry_run:
+            _preview(state, read, found, (site, site), run)
+            return
+    _run(state, action.Rollover(options), found, options, run)
+
+
+def migrate(
+    ctx: typer.Context,
+    plan: PlanFile,
+    from_site: Annotated[str, typer.Option("--from", metavar="SITE", help="The site the courses are on.")],
+    to_site: Annotated[str, typer.Option("--to", metavar="SITE", help="The site they go to.")],
+    dry_run: Quietly = False,
+    addresses: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write old addresses and new ones, for redirects.")
+    ] = None,
+    jobs: batch.Jobs = 4,
+    fail_fast: batch.FailFast = False,
+    events: batch.Events = False,
+) -> None:
+    """Move courses from one site to another, as a plan says. Run again, it takes only what has changed since."""
+    from moodlectl.actions import migrate as action
+
+    state = state_of(ctx)
+    run = batch.Run(jobs, fail_fast, events)
+    batch.check(state, run)
+    source_name, target_name = state.site_config(from_site).name, state.site_config(to_site).name
+    read = _read(state, plan, "migrate")
+    options = {"plan": str(plan.absolute()), "plan_sha1": read.sha1, "from": source_name, "to": target_name}
+    with closing(state.open_site(source_name)) as source, closing(state.open_site(target_name)) as target:
+        at, to = (info.identifier_hash or info.url for info in (source.info(), target.info()))
+        try:
+            key = f"{plan.absolute()} {source_name} {target_name}"
+            if not dry_run and _goes_on(state, action.Migrate(options), options, key, run):
+                return
+            with output.progress(state) as on_progress:
+                found = action.plan(read, source, target, date.today(), on_progress)
+            if dry_run:
+                _preview(state, read, found, (source, target), run)
+                return
+            _run(state, action.Migrate(options), found, options, run)
+        finally:
+            told = action.account(at, to)
+            if not dry_run and told.addresses:
+                _account(state, told, addresses)
+
+
+def _read(state: State, path: Path, kind: Kind) -> Plan:
+    from moodlectl import plans
+
+    read = plans.read_plan(path, kind)
+    for note in read.notes:
+        output.warn(note)
+    return read
+
+
+def _goes_on(state: State, recipe: Recipe, options: Mapping[str, Any], key: str, run: batch.Run) -> bool:
+    """Whether there is an unfinished job of this plan, which is then gone on with; the sites are not looked at anew:
+    half of it may be done. Raises Refused where another process is at it, or the plan has changed meanwhile."""
+    from moodlectl import ledger_batch
+
+    whole = f"{recipe.kind} {key}"
+    if ledger_batch.unfinished(whole) is None:
+        return False
+    batch.drive(state, recipe, (), options, key=whole, run=run)
+    return True
+
+
+def _refuse(state: State, name: str, problems: Sequence[Problem]) -> None:
+    """Print every problem with its line and column, and refuse."""
+    from moodlectl import plans
+    from moodlectl.errors import Refused
+
+    try:
+        plans.refuse(name, problems)
+    except Refused as refused:
+        if state.output is not Output.json:
+            for one in refused.details.pop("problems"):
+                place = f"line {one['line']}" if one["line"] else name
+                column = f", {one['column']}" if one["column"] else ""
+                hint = f" {one['hint']}" if one["hint"] else ""
+                output.tell(output.plain(f"{place}{column}: {one['message']}.{hint}") + "\n")
+        raise
+
+
+def _run(
+    state: State, recipe: Recipe, found: Resolution, options: Mapping[str, Any], run: batch.Run
+) -> None:
+    """Refuse a plan with problems; say where nothing is to be done; else carry it out."""
+    _refuse(state, Path(options["plan"]).name, found.problems)
+    for note in found.notes:
+        output.warn(note)
+    if not found.todo:
+        _nothing_to_do(state, recipe.kind, found)
+        return
+    key = " ".join([recipe.kind, str(options["plan"]), *recipe.sites])
+    batch.drive(state, recipe, [one.planned() for one in found.courses], options, key=key, run=run)
+
+
+def _nothing_to_do(state: State, kind: str, found: Resolution) -> None:
+    rows = [_row(one) for one in found.courses]
+    if state.output is Output.json:
+        items = [{**row, "state": "skipped"} for row in rows]
+        totals = {"done": 0, "failed": 0, "skipped": len(rows), "unknown": 0, "pending": 0}
+        output.print_json({"id": None, "kind": kind, "state": "done", "items": items, "totals": totals})
+    elif rows:
+        output.emit(state, rows, ["course", "source", "target", "message"], spare=["source", "target"])
+    output.remark(state, f"Nothing is to be done: all {len(rows)} courses are there. Nothing was changed.")
+
+
+def _row(one: Resolved) -> dict[str, Any]:
+    return {
+        "course": one.shortname,
+        "action": one.action if one.state == "todo" else "none",
+        "source": str(one.source),
+        "target": one.where,
+        "message": one.message,
+        "line": one.row.line,
+    }
+
+
+def _preview(state: State, plan: Plan, found: Resolution, sides: tuple[Site, Site], run: batch.Run) -> None:
+    """What would be done, course by course, then every problem."""
+    from moodlectl.actions import previews
+
+    with output.progress(state) as on_progress:
+        told = previews.forecast(found, sides, run.jobs, on_progress)
+    rows = [_preview_row(preview) for preview in told.previews]
+    totals = {
+        "courses": len(found.courses),
+        "todo": len(found.todo),
+        "bytes": told.bytes,
+        "seconds": round(told.seconds),
+        "seconds_are": "measured in earlier runs" if told.measured else "a rough guess",
+        "free_here": told.free_here,
+    }
+    if state.output is Output.json:
+        output.print_json({"courses": rows, "totals": totals, "notes": list(found.notes)})
+    else:
+        columns = ["course", "action", "source", "target", "start", "people", "size", "findings"]
+        if state.output is Output.csv or rows:
+            output.emit(state, rows, columns, spare=["people", "start", "source"])
+        if state.output is Output.table and rows:
+            sys.stdout.write("\n" + _summary(totals))
+    for note in found.notes:
+        output.warn(note)
+    _refuse(state, plan.path.name, found.problems)
+    output.remark(state, "Nothing was changed.")
+
+
+def _preview_row(preview: previews.Preview) -> dict[str, Any]:
+    one = preview.one
+    looks = one.spec.looks
+    made = looks.place is not None and looks.place.id is None
+    row = {**_row(one), "target": f"{one.where} (to be made)" if made and one.state == "todo" else one.where}
+    return {
+        **row,
+        "fullname": looks.fullname,
+        "idnumber": looks.idnumber,
+        "start": looks.startdate,
+        "end": looks.enddate,
+        "visible": looks.visible,
+        "people": preview.people,
+        "activities": preview.activities,
+        "size": preview.bytes,
+        "seconds": preview.seconds,
+        "steps": list(one.spec.steps) if one.state == "todo" else [],
+        "old": _old(one),
+        "findings": [one.message] if one.state == "there" and one.message else list(preview.findings),
+        "looked_at": preview.looked_at or None,
+    }
+
+
+def _old(one: Resolved) -> dict[str, Any] | None:
+    if one.spec.old is None or one.state != "todo":
+        return None
+    names = ("fullname", "shortname", "idnumber", "visible", "enrolments")
+    said = {name: getattr(one.spec.old, name) for name in names}
+    place = one.spec.old.place
+    return {**{k: v for k, v in said.items() if v is not None}, **({"category": str(place)} if place else {})}
+
+
+def _summary(totals: Mapping[str, Any]) -> str:
+    seconds = totals["seconds"]
+    minutes, hours = f"{seconds / 60:.0f} min", f"{seconds / 3600:.1f} h"
+    time = f"{seconds} s" if seconds < 120 else minutes if seconds < 7200 else hours
+    free = f", {output.size(totals['free_here'])} free on this machine" if totals["free_here"] is not None else ""
+    return (
+        f"{totals['todo']} of {totals['courses']} courses, {output.size(totals['bytes'])} of files, "
+        f"about {time} ({totals['seconds_are']}){free}\n"
+    )
+
+
+def _account(state: State, told: Any, addresses: Path | None) -> None:
+    """Links that lead to the old site, methods the new one has not, and the file of addresses."""
+    from moodlectl.actions import migrate as action
+
+    if told.links:
+        total = sum(told.links.values())
+        worst = sorted(told.links.items(), key=lambda one: -one[1])[:5]
+        shown = ", ".join(f"{name} {count}" for name, count in worst)
+        output.warn(f"{total} links in {len(told.links)} courses lead to the old site: {shown}")
+    for name, count in told.methods.items():
+        output.warn(f"{count} courses have an enrolment method that the new site has not: {name}")
+    if addresses is not None:
+        action.write_addresses(addresses, told.addresses)
+        output.remark(state, f"{len(told.addresses)} old addresses with their new ones: {addresses}")
