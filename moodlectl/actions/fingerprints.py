@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from moodlectl.site.port import Identity, Site
+from moodlectl.site.port import Identity, Part, Site
 
 _TRACES = frozenset({"about", "logs", "view"})
 
@@ -25,5 +25,5 @@ def fingerprint(site: Site, course_id: int, *, with_users: bool = True) -> str:
             digest = hashlib.sha256(line.encode("utf-8", "surrogatepass")).digest()
             total = (total + int.from_bytes(digest, "big")) % (1 << 256)  # in whatever order they come
 
-    site.identities(course_id, add, with_users=with_users)
+    site.identities(course_id, add, Part(with_users=with_users))
     return f"{total:064x}"

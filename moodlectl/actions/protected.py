@@ -83,13 +83,14 @@ def within(
 ) -> tuple[restore.Done, safety.SafetyBackup | None]:
     """The same for a record that is open already; how it ended is left to the caller to write (``record``)."""
     entry.note(request=requests.written(request))
+    begun = deeds.number_of(entry.facts, STAGE) is not None  # by a process that was killed
     saved = None
     if target is not None and protection.safety and not entry.facts.get("safety"):
         whole = safety.ready(site, target)
         refuse_beforehand(site.restore_plan(request, on_progress))
         saved = safety.take(site, target, whole, entry, on_progress)
         entry.note(**saved.facts())
-    with Verification(site, request, wanted=protection.verify) as verification:
+    with Verification(site, request, wanted=protection.verify, keeps=not begun) as verification:
         verification.look(on_progress)
         try:
             restored = deeds.restored_or_found(site, request, entry, STAGE, on_progress)
