@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 from moodlectl.errors import Failed
+from moodlectl.site.runningsha1 import RunningSha1
 
 CHUNK = 1 << 20
 
@@ -24,11 +24,11 @@ class PartFile:
         self.destination = destination
         self.path = destination.with_name(destination.name + ".part")
         self.offset = 0
-        self._hash = hashlib.sha1(usedforsecurity=False)
+        self._hash = RunningSha1()
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
             mode = "r+b" if resume and self.path.exists() else "w+b"
-            self._file: BinaryIO = cast(BinaryIO, self.path.open(mode))
+            self._file: BinaryIO = cast(BinaryIO, self.path.open(mode, buffering=0))
         except OSError as problem:
             raise _unwritable(self.path, problem) from problem
         while piece := self._file.read(CHUNK):
@@ -42,8 +42,10 @@ class PartFile:
 
     def write(self, piece: bytes) -> None:
         """Append a piece."""
+        rest = memoryview(piece)
         try:
-            self._file.write(piece)
+            while rest:  # unbuffered: a disk that is filling up takes less than it is given
+                rest = rest[self._file.write(rest) :]
         except OSError as problem:
             raise _unwritable(self.path, problem) from problem
         self._hash.update(piece)
@@ -53,7 +55,8 @@ class PartFile:
         """Forget what has arrived and begin at the first byte again."""
         self._file.seek(0)
         self._file.truncate()
-        self._hash = hashlib.sha1(usedforsecurity=False)
+        self._hash.close()
+        self._hash = RunningSha1()
         self.offset = 0
 
     def finish(self, *, size: int | None = None, sha1: str | None = None) -> str:
@@ -94,6 +97,7 @@ class PartFile:
 
     def close(self) -> None:
         """Let go of the file; the part stays for another attempt, unless nothing had arrived."""
+        self._hash.close()
         if not self._file.closed:
             self._file.close()
             if self.offset == 0:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
+CHUNK = 1 << 19
 ARCHIVES = (b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06")
 """What a backup begins with: gzip (.mbz since 2.6) or zip."""
 
