@@ -42,6 +42,7 @@ class Holdings:
 
     about: dict[str, dict[str, str]] = field(default_factory=lambda: {"a": {}, "b": {}})
     counts: dict[str, dict[str, int]] = field(default_factory=lambda: {"a": {}, "b": {}})
+    _index: bool = False
     _waiting: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -93,6 +94,24 @@ class Holdings:
         self._write()
         row = self._db.execute("SELECT facts FROM thing WHERE kind = ? AND side = ? LIMIT 1", (kind, side)).fetchone()
         return json.loads(row[0]) if row else {}
+
+    def things(self, side: Side) -> Iterator[Identity]:
+        """Everything of one side, by kind and key."""
+        self._write()
+        rows = self._db.execute("SELECT kind, key, facts FROM thing WHERE side = ? ORDER BY kind, key", (side,))
+        for kind, key, facts in rows:
+            yield kind, tuple(json.loads(key)), json.loads(facts)
+
+    def has(self, side: Side, kind: str, key: tuple[str, ...]) -> bool:
+        """Whether one side has a thing of that kind and key."""
+        if self._index is False:
+            self._write()
+            self._db.execute("CREATE INDEX things ON thing (side, kind, key)")
+            self._index = True
+        found = self._db.execute(
+            "SELECT 1 FROM thing WHERE side = ? AND kind = ? AND key = ? LIMIT 1", (side, kind, json.dumps(key))
+        )
+        return found.fetchone() is not None
 
     def values(self, side: Side, fact: str) -> set[str]:
         """Every value that a fact has on one side."""

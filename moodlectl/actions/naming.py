@@ -389,6 +389,23 @@ def _with_ancestors(picked: _Picked, sections: Sequence[Section]) -> _Picked:
     return picked
 
 
+def find_section(word: str, sections: Sequence[Section]) -> Section:
+    """The one section an ITEM names; the activity of a subsection stands for its section.
+
+    Raises UsageError, NotFound (none, or two fit).
+    """
+    item = parse_item(word)
+    if item.kind.startswith("section"):
+        return _the_section(item, sections)
+    cmids = _the_activities(item, sections)
+    inside = [one for one in sections if one.parent_activity in cmids]
+    if len(inside) != 1:
+        raise UsageError(
+            f"'{word}' is no section.", 'Name one of the course: section:2 or section:"Introduction".'
+        )
+    return inside[0]
+
+
 def _the_section(item: ItemRef, sections: Sequence[Section]) -> Section:
     if item.kind == "section-number":
         found = [s for s in sections if s.parent_activity is None and s.number == int(item.value)]

@@ -13,7 +13,7 @@ from moodlectl.site.port import BackupFile, Placement, RestoreRequest, RestoreSo
 
 _PLAIN = (
     *("mode", "category_id", "course_id", "fullname", "shortname", "idnumber", "visible", "enrolments"),
-    *("keep_enrolments", "keep_groups", "overwrite_config", "users_conflict", "as_user", "leave_people"),
+    *("keep_enrolments", "keep_groups", "overwrite_config", "users_conflict", "as_user", "items_only"),
 )
 
 

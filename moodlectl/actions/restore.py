@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from moodlectl.actions import files, manifest, naming
+from moodlectl.actions import files, manifest, naming, recovery
 from moodlectl.actions.naming import ItemWords
 from moodlectl.actions.verification import Verification, Verified
 from moodlectl.errors import UsageError
@@ -21,6 +21,7 @@ from moodlectl.site.port import (
     ItemChoice,
     Mode,
     OnProgress,
+    Placement,
     Restored,
     RestorePlan,
     RestoreRequest,
@@ -55,6 +56,8 @@ class Wanted:
     allow: Sequence[str] = ()
     as_user: str | None = None
     drop_backups: bool = False
+    into_section: str | None = None
+    after_section: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ def check_words(wanted: Wanted) -> None:
                 raise UsageError(f"{name} only means something with --replace: nothing else deletes them.")
     if wanted.mode == "new" and wanted.overwrite_config:
         raise UsageError("--overwrite-config only means something with --merge and --replace.")
+    places = [n for n, w in (("--into-section", wanted.into_section), ("--after-section", wanted.after_section)) if w]
+    if places and wanted.mode != "merge":
+        raise UsageError(f"{places[0]} only means something with --merge: elsewhere everything has its own place.")
+    if len(places) > 1:
+        raise UsageError("Where merged items land is said twice.", "Give --into-section or --after-section.")
     unknown = [name for name in wanted.allow if name not in DANGERS]
     if unknown:
         raise UsageError(
@@ -129,6 +137,7 @@ def request_for(
     items = naming.choose_items(wanted.items, sections) if wanted.items else ItemChoice()
     target = None if wanted.mode == "new" else naming.find_course(site, wanted.target)
     category = naming.find_category(site, wanted.target) if wanted.mode == "new" else None
+    recovers = recovery.is_meant(wanted.mode, wanted.items.only, wanted.items.userdata)
     request = RestoreRequest(
         source=source,
         mode=wanted.mode,
@@ -149,8 +158,20 @@ def request_for(
         allow=frozenset(wanted.allow),
         as_user=wanted.as_user,
         drop_backups=wanted.drop_backups,
+        placement=_placement(site, wanted, target),
+        items_only=recovers and wanted.enrolments is None and "role_assignments" not in wanted.settings,
+        wishes=recovery.WISHES - set(wanted.settings) if recovers else frozenset(),
     )
     return request, target
+
+
+def _placement(site: Site, wanted: Wanted, target: Course | None) -> Placement | None:
+    """The section of the target that was named, by id. Reads only. Raises UsageError, NotFound."""
+    word = wanted.into_section or wanted.after_section
+    if word is None or target is None:
+        return None
+    section = naming.find_section(word, site.contents(target.id))
+    return Placement("into" if wanted.into_section else "after", section.id)
 
 
 def look(site: Site, source: RestoreSource, *, needed: bool) -> Manifest | None:

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from moodlectl.actions import chosen as choosing
-from moodlectl.actions import verify
+from moodlectl.actions import placing, verify
 from moodlectl.actions.compare import Add, Comparison, Difference, compare, from_file, from_site
 from moodlectl.actions.holdings import Holdings, Side
 from moodlectl.errors import MoodlectlError
@@ -28,6 +28,7 @@ from moodlectl.site.port import (
     Progress,
     Restored,
     RestoreRequest,
+    Section,
     Site,
     no_progress,
 )
@@ -72,10 +73,16 @@ class Verification:
         self._site, self._request, self._wanted = site, request, wanted
         self._look_before = keeps and (request.mode == "merge" or request.keep_enrolments or request.keep_groups)
         self._before: Holdings | None = None
+        self._contents: tuple[Section, ...] = ()
         self._cmids: frozenset[int] = frozenset()
         self._source: Path | Source | None = None
         self._folder: Path | None = None
         self._note: str | None = None
+
+    @property
+    def source(self) -> Path | Source | None:
+        """The archive as it was made ready to be read; None before ``look`` and where that could not be."""
+        return self._source
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +125,8 @@ class Verification:
     def _snapshot(self, on_progress: OnProgress) -> None:
         course = self._request.course_id
         assert course is not None
-        self._cmids = _cmids(self._site, course)
+        self._contents = tuple(self._site.contents(course))
+        self._cmids = _cmids(self._contents)
         self._before = Holdings().__enter__()
         from_site(partial(self._before.add, "a"), self._site, course, on_progress, as_user=self._request.as_user)
 
@@ -162,7 +170,7 @@ class Verification:
         taken = choosing.chosen_by(mbz.inspect(self._source), settings)
         new: frozenset[int] | None = None
         if request.mode == "merge":
-            now = _cmids(self._site, restored.course.id)
+            now = _cmids(self._site.contents(restored.course.id))
             new = now - self._cmids if self._before is not None else frozenset(restored.activities.values())
         with Holdings() as holdings:
             by_hand = _by_hand(settings)
@@ -178,7 +186,8 @@ class Verification:
             kept = self._kept(restored, holdings, new or frozenset(), on_progress)
             compared = sum(holdings.counts["a"].values())
         numbers = tuple(f"{text} (counted)" for text in verify.differences(restored)) if found.equal else ()
-        real = (*(one.text for one in found.real), *kept)
+        misplaced = placing.misplaced(request, restored, self._site) if request.placement else ()
+        real = (*(one.text for one in found.real), *kept, *misplaced)
         return Verified(real or numbers, tuple(_known(one) for one in found.known), compared)
 
     def _idnumber(self, one: Difference) -> Difference:
@@ -200,7 +209,9 @@ class Verification:
         request = self._request
         part = Part(without=new)
         self._before.forget("b")
-        add = partial(self._before.add, "b")
+        add = placing.as_before(request, self._contents, self._site.contents(restored.course.id))(
+            partial(self._before.add, "b")
+        )
         from_site(add, self._site, restored.course.id, on_progress, part, as_user=request.as_user)
         found = compare(self._before, BEFORE, COURSE)
         if request.mode != "merge":
@@ -210,8 +221,8 @@ class Verification:
         return lost + _doubled(self._before, brought)
 
 
-def _cmids(site: Site, course_id: int) -> frozenset[int]:
-    return frozenset(one.id for section in site.contents(course_id) for one in section.activities)
+def _cmids(sections: Sequence[Section]) -> frozenset[int]:
+    return frozenset(one.id for section in sections for one in section.activities)
 
 
 def _known(one: Difference) -> str:
@@ -246,9 +257,9 @@ def _off(request: RestoreRequest, settings: Mapping[str, object]) -> set[str]:
     """The settings whose things were not restored."""
     off = {name for name, value in settings.items() if not value and not _ITEM.search(name) and name != "enrolments"}
     always = str(settings.get("enrolments")) == "2"
-    if request.keep_enrolments or request.leave_people or (not settings.get("users") and not always):
+    if request.keep_enrolments or (not settings.get("users") and not always):
         off.add("enrolments")
-    if request.keep_enrolments or request.leave_people:
+    if request.keep_enrolments:
         off.add("role_assignments")
     return off | {"groups"} if request.keep_groups else off
 
@@ -263,7 +274,10 @@ def _brought(found: Comparison, holdings: Holdings, request: RestoreRequest, tak
     found = replace(found, differences=tuple(one for one in found.differences if not _is_asked(one, request)))
     if not part and not merged:
         return found
-    kinds = _OF_COURSE - (_OF_WHOLE if part else frozenset()) - (_OF_OVERWRITTEN if merged else frozenset())
+    kinds = _OF_ITEMS if request.items_only else _OF_COURSE
+    if request.placement:
+        kinds -= {"section"}  # they have other numbers there
+    kinds = kinds - (_OF_WHOLE if part else frozenset()) - (_OF_OVERWRITTEN if merged else frozenset())
     enrolled = {key[0] for key in holdings.keys("b", "person")}
 
     def counts(one: Difference) -> bool:
@@ -285,6 +299,8 @@ _OF_COURSE = frozenset(
     }
 )
 """Of what belongs to no activity: what a restore brings."""
+_OF_ITEMS = frozenset({"section", "group", "grouping", "grouping_group", "question"})
+"""Of that: what comes even where only items are wanted."""
 _OF_WHOLE = frozenset(
     {"badge", "badge_award", "criterion", "course_completion", "grade_item", "grade_category", "grade", "file"}
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -10,9 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodlectl.cli import backup_users, output, rewrite
+from moodlectl.cli import backup_search, backup_users, output, rewrite
 from moodlectl.cli.state import Output, State
-from moodlectl.cli.words import As, NoUserdata, Only, Quietly, Skip, With, Without, file_record, state_of
+from moodlectl.cli.words import (
+    As,
+    NoUserdata,
+    Only,
+    Quietly,
+    Skip,
+    Where,
+    With,
+    Without,
+    areas_of,
+    file_record,
+    state_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,15 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 rewrite.register(app)
 backup_users.register(app)
-
-
-class Where(enum.StrEnum):
-    """The areas of ``--area``."""
-
-    course = "course"
-    private = "private"
-    automated = "automated"
-    all = "all"
+backup_search.register(app)
 
 
 FILE_COLUMNS = ["area", "filename", "size", "timecreated", "has_users", "sha1"]
@@ -183,13 +186,11 @@ def list_(
 ) -> None:
     """The backups of a course, newest first."""
     from moodlectl.actions import naming
-    from moodlectl.site.port import AREAS
 
     state = state_of(ctx)
     with closing(state.open_site()) as site:
         found = naming.find_course(site, course)
-        areas = [a for a in AREAS if area is Where.all or a == area.value]
-        listing = site.backups(found.id, areas, owner=as_user)
+        listing = site.backups(found.id, areas_of(area), owner=as_user)
     output.emit(state, [file_record(f) for f in listing.files], FILE_COLUMNS, spare=FILE_SPARE)
     if not listing.files and not listing.notes and state.output is Output.table:
         output.remark(state, f"No backup of {found.shortname} lies there.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodlectl.cli import output
+from moodlectl.cli import additions, output
 from moodlectl.cli.rewrite import Map, UserMap
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import (
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
     from moodlectl.actions import protected
     from moodlectl.actions import restore as action
+    from moodlectl.actions.recovery import Additions
     from moodlectl.actions.verification import Verified
-    from moodlectl.site.port import Course, Precheck, RestorePlan, Site, UsersOutcome
+    from moodlectl.mbz import Manifest
+    from moodlectl.site.port import Course, OnProgress, Precheck, RestorePlan, Site, UsersOutcome
 
 
 class Enrolments(enum.StrEnum):
@@ -114,12 +116,19 @@ def restore(
     drop_backups: Annotated[
         bool, typer.Option("--drop-backups", help="With --replace: let the backups stored in the course go, too.")
     ] = False,
+    into_section: Annotated[
+        str | None, typer.Option("--into-section", metavar="ITEM", help="With --merge: all into this section.")
+    ] = None,
+    after_section: Annotated[
+        str | None,
+        typer.Option("--after-section", metavar="ITEM", help="With --merge: as sections of their own after this one."),
+    ] = None,
     undo: Annotated[
         int | None, typer.Option("--undo", metavar="JOB", help="Put back what that job replaced or merged into.")
     ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""
-    from moodlectl.actions import manifest, naming, protected, rewriting
+    from moodlectl.actions import manifest, naming, protected, recovery, rewriting
     from moodlectl.actions import restore as action
     from moodlectl.errors import UsageError
 
@@ -156,6 +165,8 @@ def restore(
         allow=allow,
         as_user=as_user,
         drop_backups=drop_backups,
+        into_section=into_section,
+        after_section=after_section,
     )
     action.check_words(wanted)
     with ExitStack() as stack:
@@ -169,17 +180,32 @@ def restore(
             held = action.look(site, source, needed=bool(wanted.items))
             request, course = action.request_for(site, wanted, source, held)
             broken = manifest.broken(held, request.items) if held else ()
+            lacks = recovery.lacks(held) if held and request.wishes else ()
             plan = action.plan(site, request, on_progress) if dry_run else None
+            added = _added(site, plan, on_progress) if plan is not None else None
         output.warn_all(broken)
+        output.warn_all(lacks)
         if plan is not None:
-            print_plan(state, plan, backup, broken)
+            print_plan(state, plan, backup, [*broken, *lacks], added)
             return
         if course is not None and mode == "replace":
             confirm_replace(state, site, course, safe=not no_safety_backup, drop=drop_backups)
         protection = protected.Protection(not no_safety_backup, auto_undo, verify=not no_verify)
         with output.progress(state) as on_progress:
             done = protected.run(site, request, course, _asked(wanted, from_site), protection, on_progress)
-    print_done(state, done, backup)
+    print_done(state, done, backup, held, lacks)
+
+
+def _added(site: Site, plan: RestorePlan, on_progress: OnProgress) -> Additions | None:
+    """What merging would add to the course; None where nothing is merged, or it cannot be found out."""
+    from moodlectl.actions import recovery
+    from moodlectl.actions.verification import Verification
+
+    if plan.request.mode != "merge":
+        return None
+    with Verification(site, plan.request, keeps=False) as looking:
+        looking.look(on_progress)
+        return recovery.additions(site, plan, looking.source, on_progress) if looking.source is not None else None
 
 
 def _asked(wanted: action.Wanted, from_site: str | None) -> dict[str, Any]:
@@ -251,9 +277,11 @@ def confirm_replace(
     output.confirm(state, f"Replace {course.fullname} ({course.shortname})?", refusal="Nothing was changed")
 
 
-def print_plan(state: State, plan: RestorePlan, backup: str, broken: Sequence[str] = ()) -> None:
+def print_plan(
+    state: State, plan: RestorePlan, backup: str, broken: Sequence[str] = (), added: Additions | None = None
+) -> None:
     if state.output is Output.json:
-        output.print_json({**_plan_record(plan, backup), "broken": list(broken)})
+        output.print_json({**_plan_record(plan, backup), "broken": list(broken), "additions": additions.record(added)})
         return
     where = f"{plan.target.fullname} ({plan.target.shortname})" if plan.target else "a new course"
     facts: dict[str, Any] = {
@@ -273,6 +301,7 @@ def print_plan(state: State, plan: RestorePlan, backup: str, broken: Sequence[st
         facts["target_holds"] = counts_record(plan.target_counts)
     output.emit_one(state, facts)
     if state.output is Output.table:
+        additions.show(state, added)
         sys.stdout.write("\n")
         rows = [{"setting": s.name, "value": s.value, "locked_by": s.locked_by} for s in plan.settings if not s.item_id]
         output.emit(state, rows, ["setting", "value", "locked_by"])
@@ -331,7 +360,13 @@ def _warn_precheck(precheck: Precheck) -> None:
         output.warn(f"the site lacks {plugin}")
 
 
-def print_done(state: State, ended: protected.Protected, backup: str) -> None:
+def print_done(
+    state: State,
+    ended: protected.Protected,
+    backup: str,
+    held: Manifest | None = None,
+    lacks: Sequence[str] = (),
+) -> None:
     done, saved = ended.done, ended.safety
     restored = done.restored
     record = {
@@ -348,6 +383,7 @@ def print_done(state: State, ended: protected.Protected, backup: str) -> None:
         "after": counts_record(restored.after),
         "activities": {str(old): new for old, new in restored.activities.items()},
         "sections": {str(old): new for old, new in restored.sections.items()},
+        "lacks": list(lacks),
         "backups_kept": restored.backups_kept,
         "warnings": list(restored.warnings),
         "seconds": round(restored.seconds, 3),
@@ -355,6 +391,8 @@ def print_done(state: State, ended: protected.Protected, backup: str) -> None:
     if state.output is Output.table:
         sys.stdout.write(f"{output.plain(restored.course.url)}\n")
         output.remark(state, _summary(done))
+        if restored.mode == "merge":
+            additions.show_new(state, restored, held)
         if saved is not None:
             output.remark(state, f"safety backup: {saved.path}")
             output.remark(state, f"put it back:   moodlectl restore --undo {ended.job}")

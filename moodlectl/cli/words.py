@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,23 @@ from moodlectl.cli.state import State
 
 if TYPE_CHECKING:
     from moodlectl.actions.verification import Verified
-    from moodlectl.site.port import BackupFile, Counts, Course
+    from moodlectl.site.port import Area, BackupFile, Counts, Course
+
+class Where(enum.StrEnum):
+    """The areas of ``--area``."""
+
+    course = "course"
+    private = "private"
+    automated = "automated"
+    all = "all"
+
+
+def areas_of(where: Where) -> list[Area]:
+    """The areas that an ``--area`` means."""
+    from moodlectl.site.port import AREAS
+
+    return [area for area in AREAS if where is Where.all or area == where.value]
+
 
 With = Annotated[
     list[str], typer.Option("--with", metavar="S,…", help="Settings to switch on, by Moodle's names.")

@@ -339,7 +339,8 @@ class RestoreRequest:
     ``users_conflict`` ``without-users`` restores without people where they conflict, instead of refusing.
     ``allow`` names the dangers a person has accepted; each of ``DANGERS`` is refused otherwise. The backups stored in a
     course that is replaced stay, unless ``drop_backups``. To mode merge belong ``placement``, where what is merged
-    lands, and ``leave_people``: who is enrolled in the course, and with which roles, stays as it is. ``deed`` is as in
+    lands, and ``items_only``: of what belongs to the backup's course itself, such as enrolments, roles, blocks and
+    comments, nothing comes. ``wishes`` are settings to switch on where that may be done. ``deed`` is as in
     ``BackupRequest``.
     """
 
@@ -363,7 +364,8 @@ class RestoreRequest:
     as_user: str | None = None
     drop_backups: bool = False
     placement: Placement | None = None
-    leave_people: bool = False
+    items_only: bool = False
+    wishes: frozenset[str] = frozenset()
     deed: str | None = None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moodlectl.errors import AccessError, NotFound, Refused, UsageError
-from moodlectl.site.port import Counts, ItemChoice, Progress
+from moodlectl.site.port import BackupFile, Counts, ItemChoice, Placement, Progress
 from tests.contract import archives
 from tests.contract.worlds import World, practice_world
 
@@ -368,3 +368,72 @@ def test_a_user_nobody_knows_is_not_found(world: World) -> None:
     with pytest.raises(NotFound) as problem:
         world.new(world.backup(world.course("EMPTY1").id), as_user="nobody99")
     assert problem.value.code == "user_unknown"
+
+
+# --- where merged items land ------------------------------------------------------------------------------------
+
+
+def _copy_and_choice(world: World, module: str) -> tuple[int, BackupFile, ItemChoice, str]:
+    """A copy of RICH101, a backup of it, the choice of one activity in it, and that activity's name."""
+    copy = world.new(world.backup()).course.id
+    file = world.backup(copy)
+    section, activity = next(
+        (s, a) for s in world.site.contents(copy) for a in s.activities if a.module == module and not s.parent_activity
+    )
+    items = ItemChoice(only_sections=frozenset({section.id}), only_activities=frozenset({activity.id}))
+    return copy, file, items, activity.name
+
+
+def _page(world: World, course: int) -> list[tuple[str, list[str]]]:
+    return [
+        (one.name, [two.name for two in one.activities])
+        for one in world.site.contents(course)
+        if one.parent_activity is None
+    ]
+
+
+def test_a_merged_activity_lands_in_the_section_that_was_named(world: World) -> None:
+    copy, file, items, name = _copy_and_choice(world, "assign")
+    before = _page(world, copy)
+    target = [one for one in world.site.contents(copy) if one.parent_activity is None][2]
+    done = world.restore(file, "merge", course_id=copy, items=items, placement=Placement("into", target.id))
+    after = _page(world, copy)
+    assert len(after) == len(before), "the section it came with is gone again"
+    assert after[2][1] == [*before[2][1], name]
+    assert [one for i, one in enumerate(after) if i != 2] == [one for i, one in enumerate(before) if i != 2]
+    assert set(done.sections.values()) == {target.id}
+    (new,) = done.activities.values()
+    assert [one.id for one in world.site.contents(copy)[2].activities][-1] == new
+
+
+def test_a_merged_section_lands_after_the_one_that_was_named(world: World) -> None:
+    copy, file, _, _ = _copy_and_choice(world, "assign")
+    before = _page(world, copy)
+    sections = [one for one in world.site.contents(copy) if one.parent_activity is None]
+    chosen = next(one for one in sections[1:] if one.activities and not any(a.subsection_id for a in one.activities))
+    items = ItemChoice(only_sections=frozenset({chosen.id}))
+    done = world.restore(file, "merge", course_id=copy, items=items, placement=Placement("after", sections[0].id))
+    after = _page(world, copy)
+    assert after == [before[0], (chosen.name, [one.name for one in chosen.activities]), *before[1:]]
+    assert done.sections == {chosen.id: world.site.contents(copy)[1].id}
+
+
+def test_a_section_that_the_course_has_not_is_no_place(world: World) -> None:
+    copy, file, items, _ = _copy_and_choice(world, "page")
+    elsewhere = world.site.contents(world.rich.id)[1].id
+    before = world.site.contents(copy)
+    with pytest.raises(NotFound) as problem:
+        world.restore(file, "merge", course_id=copy, items=items, placement=Placement("into", elsewhere))
+    assert problem.value.code == "section_not_found"
+    assert world.site.contents(copy) == before
+
+
+def test_items_come_back_with_peoples_work_and_leave_the_course_itself_alone(world: World) -> None:
+    copy, file, items, _ = _copy_and_choice(world, "assign")
+    before = world.site.counts(copy)
+    wishes = frozenset({"users", "grade_histories", "userscompletion"})
+    done = world.restore(file, "merge", course_id=copy, items=items, items_only=True, wishes=wishes)
+    same(done.after, before, "users", "groups", "questions")
+    assert (done.after.grades or 0) > (before.grades or 0)
+    assert done.after.activities == {**before.activities, "assign": before.activities["assign"] + 1}
+    assert done.settings["users"] and done.settings["userscompletion"]

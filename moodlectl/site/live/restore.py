@@ -116,6 +116,7 @@ def read_chunks(path: Path, size: int) -> Iterator[bytes]:
 
 def restore_params(request: RestoreRequest, source: Record, *, dry_run: bool) -> dict[str, Any]:
     """The parameters of ``moodlectl_call_restore``; texts that stay what Moodle makes of them are left out."""
+    place = request.placement
     texts = {
         "fullname": request.fullname,
         "shortname": request.shortname,
@@ -138,6 +139,9 @@ def restore_params(request: RestoreRequest, source: Record, *, dry_run: bool) ->
         "users_conflict": request.users_conflict,
         "allow": sorted(request.allow),
         "drop_backups": request.drop_backups,
+        "placement": None if place is None else {"how": place.how, "section_id": place.section_id},
+        "items_only": request.items_only,
+        "wishes": sorted(request.wishes),
         "deed": None if dry_run else request.deed,
         "dry_run": dry_run,
     }

@@ -67,6 +67,8 @@ final class moodlectl_restore_job {
     public $deed;
     /** @var array|null where the course's stored backups are meanwhile, see moodlectl_aside_take */
     public $aside = null;
+    /** @var int[] sections of the backup that arrive as new ones, to be moved */
+    public $placed = [];
     /** @var int|null how many of them were put back */
     public $putback = null;
     /** @var bool by the rules of Moodle's import */
@@ -77,7 +79,8 @@ final class moodlectl_restore_job {
     public function __construct(array $params, moodlectl_io $io) {
         $this->params = $params + ['texts' => [], 'settings' => [], 'items' => [], 'allow' => [], 'enrolments' => null,
             'keep_enrolments' => false, 'keep_groups' => false, 'overwrite_config' => false,
-            'users_conflict' => 'stop', 'dry_run' => false, 'drop_backups' => false];
+            'users_conflict' => 'stop', 'dry_run' => false, 'drop_backups' => false, 'placement' => null,
+            'items_only' => false, 'wishes' => []];
         $this->io = $io;
         $this->mode = $this->params['mode'];
         $this->dryrun = (bool)$this->params['dry_run'];
@@ -108,7 +111,8 @@ final class moodlectl_restore_job {
  * texts {fullname, shortname, idnumber, startdate YYYY-MM-DD, visible}; settings {name: value};
  * enrolments manual|with-users|always; keep_enrolments, keep_groups, overwrite_config; items (port.ItemChoice);
  * users_conflict stop|without-users; allow [danger]; drop_backups: let go of the backups stored in a course that is
- * replaced; deed: the number under which it keeps an account of itself (see deeds.php).
+ * replaced; placement {how: into|after, section_id}, items_only: nothing of the course itself (merge); wishes [setting
+ * to switch on where that may be done]; deed: the number under which it keeps an account of itself (see deeds.php).
  */
 function moodlectl_call_restore(array $params, moodlectl_io $io) {
     $job = new moodlectl_restore_job($params, $io);
@@ -119,11 +123,14 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         $job->deed = moodlectl_deed_open($params, 'restore', $io);
         moodlectl_restore_find_target($job);
         moodlectl_restore_check_texts($job);
+        moodlectl_restore_find_place($job);
         moodlectl_restore_receive($job);
         moodlectl_restore_unpack($job);
         moodlectl_contents_fill($job->base);
         moodlectl_restore_read($job);
         moodlectl_restore_choose($job);
+        moodlectl_restore_prepare_place($job);
+        moodlectl_restore_leave_course($job);
         moodlectl_restore_find_dangers($job);
         if (!$job->dryrun) {
             moodlectl_restore_refuse_dangers($job);

@@ -215,6 +215,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $methods = moodlectl_restore_read_methods($job); // Moodle removes the unpacked backup when it is done with it.
         $job->state = 'executing';
         $job->deed->phase($job->mode === 'replace' ? 'deleting' : 'executing', ['changed' => $job->mode !== 'new']);
+        $since = time();
         $job->controller->execute_plan();
         if ($job->controller->get_status() != backup::STATUS_FINISHED_OK) {
             throw new moodlectl_error('failed', 'not_finished', 'Moodle ended the restore without finishing it.');
@@ -222,6 +223,8 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $activities = moodlectl_restore_mapping($job);
         $sections = moodlectl_restore_section_mapping($job);
         $settings = moodlectl_restore_settings_used($job);
+        moodlectl_restore_place($job, $activities, $sections);
+        moodlectl_restore_trim_history($job, $activities, !empty($settings['grade_histories']) ? $since : null);
         moodlectl_restore_results($job);
         moodlectl_restore_afterwards($job);
         moodlectl_restore_order_methods($job, $methods);

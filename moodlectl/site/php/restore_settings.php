@@ -136,12 +136,14 @@ function moodlectl_restore_configure(moodlectl_restore_job $job, restore_control
             $hierarchy[$name] = true;
         }
     }
+    $asked += moodlectl_restore_wishes($job, $all, ['users', 'activities']);
     foreach (['users', 'activities'] as $name) {
         if (isset($asked[$name])) {
             moodlectl_restore_set($all[$name][0], $asked[$name]);
         }
     }
     moodlectl_restore_defaults($all, array_diff_key($hierarchy, $asked));
+    $asked += moodlectl_restore_wishes($job, $all, array_diff($job->params['wishes'], ['users', 'activities']));
     moodlectl_restore_set_items($job, $all);
     foreach ($asked as $name => $value) {
         moodlectl_restore_set($all[$name][0], $value);
@@ -156,6 +158,27 @@ function moodlectl_restore_configure(moodlectl_restore_job $job, restore_control
     moodlectl_restore_set_texts($job, $all);
     $controller->process_ui_event();
     moodlectl_restore_check_kept($asked, $all);
+}
+
+/** Settings of those names that are wished for and may be switched on: [name => true]; what may not is warned of. */
+function moodlectl_restore_wishes(moodlectl_restore_job $job, array $all, array $names) {
+    $found = [];
+    foreach (array_intersect($names, $job->params['wishes']) as $name) {
+        if (!isset($all[$name]) || $all[$name][0]->get_value()) {
+            continue;
+        }
+        $lock = moodlectl_restore_lock($all[$name][0]);
+        if (!$lock) {
+            $found[$name] = true;
+        } else if ($lock[0] !== 'hierarchy') {
+            $who = $lock[0] === 'config' ? 'the administrator\'s configuration' : 'a missing permission';
+            $warning = "Not brought, because $who locks it off: $name.";
+            if (!in_array($warning, $job->warnings)) {
+                $job->warnings[] = $warning;
+            }
+        }
+    }
+    return $found;
 }
 
 /** What was asked by name, people's words turned into Moodle's: [name => value], typed options after named ones. */

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 
 from moodlectl.errors import Refused
 from moodlectl.site.port import Counts, LockedBy, Precheck, RestoreRequest, Setting
-from moodlectl.site.practice import arranging
+from moodlectl.site.practice import arranging, placing
 from moodlectl.site.practice.cut import by_number, cut
 from moodlectl.site.practice.merge import empty, gaps, merge_into
 from moodlectl.site.practice.package import Package, count, enrolled
@@ -118,6 +118,7 @@ def prepare(store: Store, request: RestoreRequest, read: Read, actor: Actor, tar
         sheet, part, left = _settle(store, lean, replace(read, package=whole), actor, same_site)
         matches = replace(left, conflicts=matches.conflicts)
     prepared = Prepared(request, read, sheet, part, matches, same_site, missing, {}, warnings, target)
+    placing.check(request, part, target)
     prepared.dangers = _dangers(store, prepared)
     return prepared
 
@@ -186,15 +187,21 @@ def carry_out(store: Store, prepared: Prepared, actor: Actor, now: int) -> Carri
         _create_user(store, user, numbers, now)
     _course_texts(store, prepared, target, category)
     numbers.offset = _offset(prepared, target)
-    places = by_number(target.sections)
+    if request.placement is not None:
+        placing.set_apart(part, target)
+    places = {} if request.placement is not None else by_number(target.sections)
     for section in part.sections:
         if not section.parent and section.number in places and not places[section.number].parent:
             numbers.put("section", section.id, places[section.number].id)
-    _enrolments(store, prepared, part, target, now)
+    if not request.items_only:
+        _enrolments(store, prepared, part, target, now)
     cms = [activity.id for activity in part.activities]
     sections = [section.id for section in part.sections]
     renumber(part, numbers, (target.course_id, target.contextid))
     merge_into(target, part, store)
+    if request.placement is not None:
+        came = [numbers.get("section", old, 0) for old in sections]
+        placing.place(request, target, came, [numbers.get("cm", old, 0) for old in cms])
     _afterwards(prepared, target)
     store.save(target, category)
     if request.mode == "new" and prepared.same_site:
@@ -202,8 +209,14 @@ def carry_out(store: Store, prepared: Prepared, actor: Actor, now: int) -> Carri
     return CarriedOut(
         target.course_id,
         {old: numbers.get("cm", old, 0) for old in cms},
-        {old: numbers.get("section", old, 0) for old in sections},
+        {old: _section_now(request, target, numbers.get("section", old, 0)) for old in sections},
     )
+
+
+def _section_now(request: RestoreRequest, target: Package, section: int) -> int:
+    """A new section, or the one its activities were moved into."""
+    there = any(one.id == section for one in target.sections)
+    return section if there or request.placement is None else request.placement.section_id
 
 
 # --- looking ------------------------------------------------------------------------------------------------
@@ -257,9 +270,16 @@ def _settle(
         if sheet.value("enrolments") == 1:
             sheet.settings["enrolments"] = replace(sheet.settings["enrolments"], value=0)
     taken = chosen(sheet, read.package)
-    part = cut(read.package, Chosen({**taken.root, "imscc11": False, "files": True}, *_sets(taken)))
+    package = _items_only(read.package) if request.items_only else read.package
+    part = cut(package, Chosen({**taken.root, "imscc11": False, "files": True}, *_sets(taken)))
     may_create = actor.may("moodle/restore:createuser", request.course_id)
     return sheet, part, match(store, part.users, same_site, may_create)
+
+
+def _items_only(package: Package) -> Package:
+    """A backup without what belongs to the course itself."""
+    docs = {path: doc for path, doc in package.docs.items() if not path.startswith("course/")}
+    return replace(package, docs={**docs, "course/course.xml": package.docs["course/course.xml"]})
 
 
 def _sets(taken: Chosen) -> tuple[frozenset[int], frozenset[int], frozenset[int], frozenset[int]]:
@@ -328,7 +348,10 @@ def _asked(request: RestoreRequest, sheet: Sheet) -> dict[str, str | int | bool 
         name for name, setting in sheet.settings.items() if setting.level in ("root", "course") and setting.visible
     ]
     require_known((name for name in request.settings if name not in sheet.settings), known, "restores")
-    asked: dict[str, str | int | bool | None] = dict(request.settings)
+    asked: dict[str, str | int | bool | None] = {
+        name: True for name in request.wishes if name in sheet.settings and sheet.settings[name].locked_by is None
+    }
+    asked.update(request.settings)
     if request.enrolments is not None:
         asked["enrolments"] = _CHOICES[request.enrolments]
     for name, wanted in (
