@@ -149,6 +149,8 @@ class _Engine:
         """Let in what can begin now; whether there is anything to wait for."""
         self._look_at_wish()
         self._tell_of_stop()
+        while self.hands.calm:
+            self.gates[self.hands.calm.popleft()].calm()
         if not self.stop.asked and not self.reason:
             self._let_in()
         self._tell_of_sites()
@@ -220,7 +222,7 @@ class _Engine:
         if gate is not None:
             gate.enter(flight.step.slot)
             flight.limits = gate.limits
-            flight.look = self._wants_a_look(gate)
+            flight.look, flight.insists = self._wants_a_look(gate), gate.insists
         self.at_work.add(flight)
         if len(self.threads) < len(self.at_work):
             thread = threading.Thread(target=self._work, name=f"worker-{len(self.threads) + 1}", daemon=True)
@@ -233,7 +235,7 @@ class _Engine:
         now = gate.clock()
         if gate.looked is not None and now - gate.looked < LOOK_EVERY:
             return False
-        gate.looked = now
+        gate.looked, gate.looking = now, True
         return True
 
     def _work(self) -> None:
@@ -267,11 +269,12 @@ class _Engine:
         if gate is not None:
             gate.leave(step.slot)
         flight.error = None
+        if gate is not None and flight.look and error is not None:
+            gate.looking = False  # it could not even be asked
         if flight.busy:
-            why, flight.busy = flight.busy, ""
             assert gate is not None
-            gate.rest(why, REST)
-            gate.looked = None
+            gate.busy(flight.busy, REST, hard=flight.busy_hard)
+            flight.busy, gate.looked = "", None
             self.waiting.append(flight)
         elif error is None:
             if gate is not None:

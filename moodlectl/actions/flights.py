@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from moodlectl.actions.events import Event, OnEvent
 from moodlectl.actions.steps import Skipped, Step, Work
-from moodlectl.errors import MoodlectlError
+from moodlectl.errors import AccessError, MoodlectlError, Refused, Unreachable
 from moodlectl.ledger import Item
 from moodlectl.ledger_batch import Book
 from moodlectl.limits import Limits
@@ -44,7 +45,7 @@ class Flight:
         self.error: BaseException | None = None
         self.ended: tuple[str, str] | None = None
         self.busy = ""
-        self.look = False
+        self.busy_hard = self.insists = self.look = False
         self.limits = Limits()
 
     @property
@@ -87,6 +88,7 @@ class Hands:
         self._on_event = on_event
         self._ear = threading.Lock()
         self._here = threading.local()
+        self.calm: deque[str] = deque()
         self._last: dict[int, tuple[str, float]] = {}
 
     def tell(self, event: Event) -> None:
@@ -166,9 +168,11 @@ def attempt(flight: Flight, hands: Hands, job: int, options: Mapping[str, Any]) 
     step, item = flight.step, flight.item
     try:
         if flight.look and step.site is not None:
-            flight.busy = _busy(hands.site(step.site), flight.limits)
-            if flight.busy:
+            flight.busy, flight.busy_hard = _busy(hands.site(step.site), flight.limits)
+            if flight.busy and (flight.busy_hard or not flight.insists):
                 return
+            flight.busy = ""
+            hands.calm.append(step.site)
         hands.book.start(item, flight.number, step.name, step.site, first=flight.first)
         flight.first = False
         hands.tell(
@@ -192,9 +196,27 @@ def attempt(flight: Flight, hands: Hands, job: int, options: Mapping[str, Any]) 
             hands.drop_site(step.site)
 
 
-def _busy(site: Site, limits: Limits) -> str:
-    """Why the site should be let rest now; empty where it need not."""
-    return ""
+def _busy(site: Site, limits: Limits) -> tuple[str, bool]:
+    """Why the site should be let rest now; empty where it need not, or where nobody can tell.
+
+    Also whether it is a wall that no patience gets over: a disk that is nearly full.
+    Reads only. Raises Unreachable for a site in maintenance.
+    """
+    try:
+        pressure = site.pressure()
+    except (Refused, AccessError) as error:
+        if error.code in ("maintenance", "upgrade"):
+            raise
+        return "", False
+    if pressure.maintenance:
+        raise Unreachable("The site is in maintenance mode.", code="maintenance")
+    if pressure.free is not None and pressure.free < limits.free:
+        return f"{pressure.free / 1e6:,.0f} MB are free, less than {limits.free / 1e6:,.0f} (limits.free)", True
+    if pressure.load is not None and pressure.load > limits.load:
+        return f"its load is {pressure.load:.1f} for each processor, above {limits.load:g} (limits.load)", False
+    if pressure.tasks is not None and pressure.tasks > limits.tasks:
+        return f"{pressure.tasks} tasks wait for cron, more than {limits.tasks} (limits.tasks)", False
+    return "", False
 
 
 def _close(site: Site) -> None:

@@ -91,6 +91,17 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Pressure:
+    """How hard a site has it now: ``load`` of the last minute for each of its processors, ``tasks`` that wait for
+    cron, ``free`` bytes where it unpacks backups and keeps files. None where that is not known."""
+
+    load: float | None = None
+    tasks: int | None = None
+    free: int | None = None
+    maintenance: bool = False
+
+
+@dataclass(frozen=True)
 class Category:
     """A course category; ``path`` is its names from the top, outermost first."""
 
@@ -824,6 +835,9 @@ class Site(Protocol):
 
     def pool(self) -> Pool:
         """The site's file pool. Raises AccessError without a shell, Refused where scripts are all there is."""
+
+    def pressure(self) -> Pressure:
+        """How hard the site has it at the moment; unknown without a shell. Reads only."""
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run the site's automated backups now, for every course that is due. Writes to the site."""

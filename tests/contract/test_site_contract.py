@@ -45,6 +45,14 @@ def test_the_check_says_something_of_everything_and_is_not_alarmed(world: World)
     assert [line for line in lines if line.verdict == "ok"]
 
 
+def test_a_site_tells_how_hard_it_has_it(world: World) -> None:
+    pressure = world.site.pressure()
+    assert pressure.load is not None and pressure.load >= 0
+    assert pressure.tasks is not None and pressure.tasks >= 0
+    assert pressure.free is not None and pressure.free > 1_000_000
+    assert not pressure.maintenance
+
+
 def test_categories_come_parents_first_with_their_path(world: World) -> None:
     found = world.site.categories()
     seen = {0}

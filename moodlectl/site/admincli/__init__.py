@@ -37,6 +37,7 @@ from moodlectl.site.port import (
     Part,
     Person,
     Pool,
+    Pressure,
     Restored,
     RestorePlan,
     RestoreRequest,
@@ -214,6 +215,10 @@ class AdminCliSite:
     def pool(self) -> Pool:
         """Refused: no script moves the contents of files."""
         raise refusals.no_script("move the contents of files")
+
+    def pressure(self) -> Pressure:
+        """Not known: no script tells it."""
+        return Pressure()
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run ``admin/cli/automated_backups.php``, and say what is to be seen of it. Writes to the site."""

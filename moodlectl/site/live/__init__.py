@@ -37,6 +37,7 @@ from moodlectl.site.port import (
     Part,
     Person,
     Pool,
+    Pressure,
     Restored,
     RestorePlan,
     RestoreRequest,
@@ -311,6 +312,12 @@ class LiveSite:
         from moodlectl.site.live import contents
 
         return contents.LivePool(self._host("moving the contents of files"), self._config.acting)
+
+    def pressure(self) -> Pressure:
+        """Load, waiting tasks and free space, asked on the host; unknown without a shell. Reads only."""
+        from moodlectl.site.live import pressure
+
+        return pressure.pressure(self._runner) if self._runner is not None else Pressure()
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Run the automated backups that are due. Needs a shell. Writes to the site."""

@@ -36,6 +36,7 @@ from moodlectl.site.port import (
     Part,
     Person,
     Pool,
+    Pressure,
     Progress,
     Restored,
     RestorePlan,
@@ -564,6 +565,12 @@ class PracticeSite:
         from moodlectl.site.practice import contents
 
         return contents.PracticePool(self.store, self._actor(None))
+
+    def pressure(self) -> Pressure:
+        """It has nothing to do, and as much room as this machine. Reads only."""
+        import shutil
+
+        return Pressure(load=0.0, tasks=0, free=shutil.disk_usage(self.store.folder).free)
 
     def run_automated(self, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:
         """Back up every visible course now, keeping the newest two of each. Writes to the site."""
