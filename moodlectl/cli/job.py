@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -194,6 +195,28 @@ def cancel(ctx: typer.Context, job: Number) -> None:
     if state.output is not Output.table:
         output.emit_one(state, told.as_dict())
     output.remark(state, f"job {job}: {told.message}")
+
+
+@app.command("report")
+def report(
+    ctx: typer.Context,
+    job: Number,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page for people to read, in one file.")
+    ] = None,
+) -> None:
+    """What became of a job, to be handed on: a summary here, or one self-contained page in a file."""
+    from moodlectl.actions import reporting, reportpage
+    from moodlectl.ledger_batch import Reader
+
+    state = state_of(ctx)
+    with closing(Reader(job)) as reader:
+        summary = reporting.summary(reader)
+        if html is not None:
+            reportpage.write(reader, summary, html)
+            output.remark(state, f"written: {html}")
+            return
+    output.emit_one(state, summary.as_dict())
 
 
 def _wants_undo(state: State, found: resuming.Found) -> bool:
