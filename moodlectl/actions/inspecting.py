@@ -76,15 +76,18 @@ def inspect(seen_from: From, word: str, on_progress: OnProgress) -> Inspected:
     return Inspected(manifest, opened.way, remark)
 
 
+@contextmanager
 def people(
     open_site: Callable[[], Site], word: str, on_progress: OnProgress
-) -> tuple[OriginalSite, list[UserRecord], Way]:
-    """Where a backup was made, who is in it, and how it was read. Reads only. Raises NotFound, Refused."""
+) -> Iterator[tuple[OriginalSite, Iterator[UserRecord], Way]]:
+    """Where a backup was made, who is in it one by one, and how it was read. Reads only. Raises NotFound, Refused."""
     from moodlectl import mbz
 
-    with _opened(open_site, word, on_progress) as opened:
-        origin, found = mbz.read_people(opened.where, _scanning(on_progress))
-    return origin, found, opened.way
+    with (
+        _opened(open_site, word, on_progress) as opened,
+        mbz.people_in(opened.where, _scanning(on_progress)) as (origin, found),
+    ):
+        yield origin, found, opened.way
 
 
 @contextmanager

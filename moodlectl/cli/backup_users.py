@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodlectl.cli import output
+from moodlectl.cli import output, streams
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import As, state_of
 
 if TYPE_CHECKING:
-    from moodlectl.actions.people import People
+    from moodlectl.actions.people import People, Shown
 
 _COLUMNS = ["id", "username", "name", "email"]
 _WORDS = {
@@ -52,56 +54,57 @@ def users(
     target = None if against is None else people.Against(lambda: state.open_site(against), new, merge, as_user)
     with output.progress(state) as on_progress:
         found = people.users(state.open_site, backup, target, on_progress)
-    _print(state, found)
+    with closing(found):
+        _print(state, found)
 
 
 def _print(state: State, found: People) -> None:
-    rows = _rows(found)
     if state.output is Output.json:
-        output.print_json(
-            {
-                "users": rows,
-                "totals": dict(found.totals),
-                "source": found.source,
-                "same_site": found.same_site,
-                "notes": list(found.notes),
-            }
-        )
+        rest = {
+            "totals": dict(found.totals),
+            "source": found.source,
+            "same_site": found.same_site,
+            "notes": list(found.notes),
+        }
+        streams.print_json("users", map(_record, found), rest)
         return
     if state.output is Output.csv:
-        output.emit(state, rows, ["id", "username", "email", "firstname", "lastname"])
+        columns = ["id", "username", "email", "firstname", "lastname"]
+        streams.print_csv(map(_record, found), [*columns, "outcome", "rule", "account"] if found.source else columns)
     else:
-        shown = [
-            {**row, "name": f"{row['firstname']} {row['lastname']}".strip(), "account": _account(row)} for row in rows
-        ]
-        output.emit(state, shown, [*_COLUMNS, "outcome", "rule", "account"] if found.source else _COLUMNS)
+        columns = [*_COLUMNS, "outcome", "rule", "account"] if found.source else _COLUMNS
+        streams.print_table(state, lambda: _rows(found), columns)
     _remarks(state, found)
 
 
-def _rows(found: People) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for place, one in enumerate(found.records):
-        row: dict[str, Any] = {
-            "id": one.id,
-            "username": one.username,
-            "email": one.email,
-            "firstname": one.firstname,
-            "lastname": one.lastname,
-        }
-        if found.source:
-            fate = found.fates[place]
-            there = fate.account_id is not None or fate.account_username is not None
-            row["outcome"], row["rule"] = fate.outcome, fate.rule
-            row["account"] = {"id": fate.account_id, "username": fate.account_username} if there else None
-        rows.append(row)
-    return rows
+def _record(one: Shown) -> dict[str, Any]:
+    """One person as JSON and CSV have them."""
+    row: dict[str, Any] = {
+        "id": one.id,
+        "username": one.username,
+        "email": one.email,
+        "firstname": one.firstname,
+        "lastname": one.lastname,
+    }
+    if (fate := one.fate) is not None:
+        there = fate.account_id is not None or fate.account_username is not None
+        row["outcome"], row["rule"] = fate.outcome, fate.rule
+        row["account"] = {"id": fate.account_id, "username": fate.account_username} if there else None
+    return row
 
 
-def _account(row: dict[str, Any]) -> str | None:
-    account = row.get("account")
-    if account is None:
-        return None
-    return f"{account['username']} ({account['id']})" if account["id"] is not None else str(account["username"])
+def _rows(found: People) -> Iterator[tuple[Any, ...]]:
+    """Everybody as the table has them."""
+    for one in found:
+        row = (one.id, one.username, f"{one.firstname} {one.lastname}".strip(), one.email)
+        if one.fate is None:
+            yield row
+        else:
+            yield (*row, one.fate.outcome, one.fate.rule, _account(one.fate.account_id, one.fate.account_username))
+
+
+def _account(id_: int | None, username: str | None) -> str | None:
+    return username if id_ is None else f"{username} ({id_})"
 
 
 def _remarks(state: State, found: People) -> None:

@@ -23,24 +23,22 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
+# C0 and C1 controls but tab and line end, what turns the direction of text round or hides in it, half characters.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
 def plain(text: object) -> str:
     """Text as a terminal may see it: control characters, escapes and bidirectional overrides made visible."""
-    return "".join(c if c in "\n\t" or _harmless(c) else f"\\x{ord(c):02x}" for c in str(text))
+    text = str(text)
+    return text if text.isprintable() else _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def indented(text: str, width: int = 2) -> str:
     """Text whose further lines stand below its first, so that none can be taken for a line of ours."""
     return text.replace("\n", "\n" + " " * width)
-
-
-def _harmless(character: str) -> bool:
-    point = ord(character)
-    if point < 0x20 or 0x7F <= point < 0xA0 or 0xD800 <= point <= 0xDFFF:
-        return False
-    return point not in _DIRECTION_MARKS
-
-
-_DIRECTION_MARKS = frozenset([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 
 def emit(
@@ -73,8 +71,14 @@ def emit_one(state: State, record: Row) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document; times are ISO 8601 with offset, sizes are bytes."""
+    sys.stdout.write(as_json(value, indent=2) + "\n")
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """A JSON text that is harmless on a terminal, too: what ``plain`` would make visible is written ``\\uXXXX``."""
     ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")  # what the locale lacks is still JSON
-    sys.stdout.write(json.dumps(value, ensure_ascii=ascii_only, indent=2, default=_as_json) + "\n")
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent, default=_as_json)
+    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _as_json(value: object) -> Any:
@@ -95,17 +99,23 @@ def _print_csv(rows: Sequence[Row], columns: list[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_csv_cell(row.get(column)) for column in columns])
+        writer.writerow([csv_cell(row.get(column)) for column in columns])
 
 
-def _csv_cell(value: Any) -> str:
+# What a spreadsheet takes for a formula, which may call programs and addresses; numbers are numbers.
+_FORMULA = re.compile(r"[=+\-@\t\r＝＋－＠](?!\Z)(?![0-9]+(?:[.,][0-9]+)?\Z)")  # noqa: RUF001
+
+
+def csv_cell(value: Any) -> str:
+    """A value as a cell: harmless on a terminal, and in a spreadsheet, by a ``'`` before what would be a formula."""
     if isinstance(value, Mapping | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=_as_json)
+        return as_json(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
         return value.isoformat()
-    return "" if value is None else str(value)
+    text = "" if value is None else plain(value)
+    return f"'{text}" if isinstance(value, str) and _FORMULA.match(text) else text
 
 
 def _print_table(state: State, rows: Sequence[Row], columns: list[str], spare: Sequence[str]) -> None:

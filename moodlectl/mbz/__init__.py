@@ -25,7 +25,7 @@ from moodlectl.mbz.manifest import (
     Plugins,
     SectionFacts,
 )
-from moodlectl.mbz.people import UserRecord, read_people, read_users
+from moodlectl.mbz.people import UserRecord, people_in, read_people, read_users
 from moodlectl.mbz.poolfiles import PoolFile, pool_files
 from moodlectl.mbz.sources import FileSource, Source
 from moodlectl.mbz.text import is_printable, printable
@@ -56,6 +56,7 @@ __all__ = [
     "is_printable",
     "open_backup",
     "parse_manifest",
+    "people_in",
     "pool_files",
     "printable",
     "read_people",

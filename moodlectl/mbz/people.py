@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from moodlectl.errors import Refused
-from moodlectl.mbz.archive import MANIFEST, Member, ProgressBytes, open_backup
+from moodlectl.mbz.archive import MANIFEST, Archive, Member, ProgressBytes, open_backup
 from moodlectl.mbz.information import Information, read_information
 from moodlectl.mbz.manifest import OriginalSite
 from moodlectl.mbz.names import refuse
@@ -57,36 +58,54 @@ def read_users(where: Path | Source, progress: ProgressBytes | None = None) -> I
     One pass, constant memory. Raises NotFound, and Refused with the reason as its code.
     """
     with open_backup(where, progress=progress) as archive:
-        for member in archive.members():
-            if member.name != USERS:
-                continue
-            yield from people_of(member)
+        yield from _people_among(archive.members())
+
+
+@contextmanager
+def people_in(
+    where: Path | Source, progress: ProgressBytes | None = None
+) -> Iterator[tuple[OriginalSite, Iterator[UserRecord]]]:
+    """Where a backup was made, and everybody in it one by one, in the order of users.xml. Reads only.
+
+    One pass (two where users.xml lies before the manifest, as Moodle never lays them) and constant memory. Raises
+    NotFound, and Refused with the reason as its code, ``not_a_backup`` also for what has no people to read: a Moodle
+    1.9 backup, a Common Cartridge.
+    """
+    with open_backup(where, progress=progress) as archive:
+        members = archive.members()
+        information, passed = _to_the_manifest(members, archive)
+        fields = information.fields
+        origin = OriginalSite(fields.get("original_wwwroot"), fields.get("original_site_identifier_hash"))
+        yield origin, read_users(where, progress) if passed else _people_among(members)
 
 
 def read_people(
     where: Path | Source, progress: ProgressBytes | None = None
 ) -> tuple[OriginalSite, list[UserRecord]]:
-    """Where a backup was made, and everybody in it, in the order of users.xml. Reads only, in one pass.
+    """Where a backup was made, and everybody in it, at once: ``people_in`` as a list. Reads only."""
+    with people_in(where, progress) as (origin, people):
+        return origin, list(people)
 
-    Raises NotFound, and Refused with the reason as its code, ``not_a_backup`` also for what has no people to read:
-    a Moodle 1.9 backup, a Common Cartridge.
-    """
-    information: Information | None = None
-    people: list[UserRecord] = []
-    with open_backup(where, progress=progress) as archive:
-        for member in archive.members():
-            if member.name == MANIFEST and member.kind == "file":
-                information = read_information(member, archive.limits)
-            elif member.name == USERS:
-                people = list(people_of(member))
-    if information is None:
-        raise Refused(
-            f"{printable(archive.source.name)} has no {MANIFEST}: it is no Moodle 2 backup, and lists no people.",
-            "'moodlectl backup inspect' says what it is.",
-            code="not_a_backup",
-        )
-    fields = information.fields
-    return OriginalSite(fields.get("original_wwwroot"), fields.get("original_site_identifier_hash")), people
+
+def _to_the_manifest(members: Iterator[Member], archive: Archive) -> tuple[Information, bool]:
+    """What the manifest says, and whether users.xml went by before it."""
+    passed = False
+    for member in members:
+        if member.name == MANIFEST and member.kind == "file":
+            return read_information(member, archive.limits), passed
+        passed = passed or member.name == USERS
+    raise Refused(
+        f"{printable(archive.source.name)} has no {MANIFEST}: it is no Moodle 2 backup, and lists no people.",
+        "'moodlectl backup inspect' says what it is.",
+        code="not_a_backup",
+    )
+
+
+def _people_among(members: Iterator[Member]) -> Iterator[UserRecord]:
+    """Everybody in users.xml; reads on to the end, where checksums stand."""
+    for member in members:
+        if member.name == USERS and member.kind == "file":
+            yield from people_of(member)
 
 
 def people_of(member: Member) -> Iterator[UserRecord]:

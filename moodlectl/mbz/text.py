@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-# C0 and C1 controls (terminal escapes start there), what turns the direction of text round or hides it, line
-# and paragraph separators, and halves of surrogate pairs, which cannot be written out at all.
+# C0 and C1 controls (terminal escapes start there), what turns the direction of text round or hides it or hides in
+# it, line and paragraph separators, and halves of surrogate pairs, which cannot be written out at all.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
 )
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ _HEADS: Mapping[str, frozenset[str]] = {
     "new": frozenset({"new", "newusername", "to", "target"}),
     "email": frozenset({"email", "newemail"}),
 }
+_QUOTED = re.compile(r"\A'(?=[=+\-@])")
 _MOST_BYTES = 64 * MIB
 _HINT = "Each line is OLD,NEW: a username, email or idnumber in the backup, and a username on the target, or -."
 
@@ -241,7 +243,8 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True)
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            # Our own CSV has a ' before what a spreadsheet would take for a formula.
+            cells = [_QUOTED.sub("", cell.strip()) for cell in row]
             if any(cells) and not cells[0].startswith("#"):
                 yield reader.line_num, cells
     except csv.Error as error:

@@ -2,7 +2,7 @@
 
     python tests/bench/users.py [--users 200000] [--rounds 3]
 
-Wanted: under 10 s and under 100 MB for the reading.
+Wanted: under 10 s and under 100 MB, for the reading and for the command in each of its forms.
 """
 
 from __future__ import annotations
@@ -48,12 +48,18 @@ def main() -> None:
             {
                 theirs: [[sys.executable, "-c", ELEMENT_TREE, str(file)]],
                 ours: [[sys.executable, "-c", READ, str(file)]],
-                "moodlectl backup users X": [large.ours("-o", "csv", "backup", "users", str(file))],
+                **{
+                    f"moodlectl -o {form} backup users X": [large.ours("-o", form, "backup", "users", str(file))]
+                    for form in ("csv", "json", "table")
+                },
             },
         )
         print(f"time beside ElementTree: {best[ours].seconds / best[theirs].seconds:.2f}")
         print(f"reading: {best[ours].seconds:.1f} s (wanted: under 10)")
-        print(f"memory: {best[ours].megabytes:.0f} MB (wanted: under 100)")
+        most = max(taken.megabytes for name, taken in best.items() if name != theirs)
+        slowest = max(taken.seconds for name, taken in best.items() if name != theirs)
+        print(f"the command in its slowest form: {slowest:.1f} s (wanted: under 10)")
+        print(f"memory: {most:.0f} MB (wanted: under 100)")
 
 
 if __name__ == "__main__":
