@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moodlectl.actions.files import sha1_of
-from moodlectl.site.port import BackupFile, Placement, RestoreRequest, RestoreSource
+from moodlectl.site.port import BackupFile, CourseSource, Placement, RestoreRequest, RestoreSource
 
 _PLAIN = (
     *("mode", "category_id", "course_id", "fullname", "shortname", "idnumber", "visible", "enrolments"),
@@ -27,6 +27,9 @@ def written(request: RestoreRequest) -> dict[str, Any]:
         facts["placement"] = [request.placement.how, request.placement.section_id]
     if request.source.path is not None:
         facts["path"] = str(request.source.path.resolve())
+    elif request.source.course is not None:
+        course = request.source.course
+        facts["course"] = {"course_id": course.course_id, "rules": course.rules, "settings": dict(course.settings)}
     elif request.source.stored is not None:
         stored = request.source.stored
         names = [name for name in stored.__dataclass_fields__ if name != "timecreated"]
@@ -61,6 +64,8 @@ def _source(kept: Mapping[str, Any], sha1: str | None) -> RestoreSource | None:
         path = Path(kept["path"])
         whole = path.is_file() and (sha1 is None or sha1_of(path) == sha1)
         return RestoreSource(path=path) if whole else None
+    if "course" in kept:
+        return RestoreSource(course=CourseSource(**kept["course"]))
     if "stored" in kept:
         from datetime import datetime
 

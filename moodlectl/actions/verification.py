@@ -19,7 +19,7 @@ from moodlectl.actions import chosen as choosing
 from moodlectl.actions import placing, verify
 from moodlectl.actions.compare import Add, Comparison, Difference, compare, from_file, from_site
 from moodlectl.actions.holdings import Holdings, Side
-from moodlectl.errors import MoodlectlError
+from moodlectl.errors import MoodlectlError, Refused
 from moodlectl.site.port import (
     Counts,
     Identity,
@@ -100,7 +100,8 @@ class Verification:
         if not self._wanted:
             return
         with self._numbers_else():
-            self._source = self._readable(on_progress)
+            if self._request.source.course is None:  # a course is read where it is, afterwards
+                self._source = self._readable(on_progress)
             if self._look_before:
                 self._snapshot(on_progress)
 
@@ -144,7 +145,7 @@ class Verification:
         if not self._wanted:
             return None
         on_progress(Progress("verify", 0, None))
-        if self._note is None and self._source is None:
+        if self._note is None and self._source is None and self._request.source.course is None:
             self._note = "Only numbers were compared, not thing by thing: the backup is not at hand any more."
         if self._note is None and not restored.settings:
             self._note = "Only numbers were compared, not thing by thing: the site does not tell what it restored with."
@@ -163,18 +164,14 @@ class Verification:
         return found
 
     def _by_things(self, restored: Restored, on_progress: OnProgress) -> Verified:
-        from moodlectl import mbz
-
-        assert self._source is not None
         request, settings = self._request, restored.settings
-        taken = choosing.chosen_by(mbz.inspect(self._source), settings)
         new: frozenset[int] | None = None
         if request.mode == "merge":
             now = _cmids(self._site.contents(restored.course.id))
             new = now - self._cmids if self._before is not None else frozenset(restored.activities.values())
         with Holdings() as holdings:
             by_hand = _by_hand(settings)
-            from_file(_adding(holdings, "a", by_hand=by_hand), self._source, on_progress, taken)
+            taken = self._asked(_adding(holdings, "a", by_hand=by_hand), settings, on_progress)
             users = bool(settings.get("users"))
             part = Part(with_users=users or request.mode == "merge", only=new)
             add = _adding(holdings, "b", by_hand=by_hand)
@@ -189,6 +186,26 @@ class Verification:
         misplaced = placing.misplaced(request, restored, self._site) if request.placement else ()
         real = (*(one.text for one in found.real), *kept, *misplaced)
         return Verified(real or numbers, tuple(_known(one) for one in found.known), compared)
+
+    def _asked(self, add: Add, settings: Mapping[str, Any], on_progress: OnProgress) -> Chosen:
+        """Tell all that was asked for: of the archive, or of the course it was made of for this restore alone."""
+        from moodlectl import mbz
+
+        course = self._request.source.course
+        if course is None:
+            assert self._source is not None
+            taken = choosing.chosen_by(mbz.inspect(self._source), settings)
+            from_file(add, self._source, on_progress, taken)
+            return taken
+        held = self._site.contents(course.course_id)
+        taken = choosing.chosen_of_course(held, settings)
+        wanted = _cmids(held) - taken.without_activities
+        users = bool(settings.get("users"))
+        if users and taken.without_userdata & wanted:
+            raise Refused("people's data of some items was left out, and a course cannot be read like that.")
+        part = Part(with_users=users, only=wanted)
+        from_site(add, self._site, course.course_id, on_progress, part, as_user=self._request.as_user)
+        return taken
 
     def _idnumber(self, one: Difference) -> Difference:
         """Two items of a course cannot have one ID number: what is merged goes without."""

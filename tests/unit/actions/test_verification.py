@@ -16,6 +16,7 @@ from moodlectl.mbz import inspect
 from moodlectl.site.port import (
     BackupRequest,
     CourseRef,
+    CourseSource,
     ItemChoice,
     Restored,
     RestoreRequest,
@@ -171,3 +172,30 @@ def test_a_request_is_read_back_from_the_ledger_as_long_as_its_file_is_what_it_w
     stored = site.backups(course(site)).files[0]
     request = replace(request, source=RestoreSource(stored=stored))
     assert requests.read({"request": requests.written(request)}) == request
+
+
+@pytest.mark.parametrize("settings", [{"users": False}, {"users": True}, {"users": False, "blocks": False}])
+def test_a_copy_is_compared_with_the_course_it_was_made_of(site: PracticeSite, settings: dict[str, bool]) -> None:
+    source = CourseSource(course(site), "copy", settings)
+    request = RestoreRequest(RestoreSource(course=source), "new", category_id=site.categories()[0].id, shortname="COPY")
+    assert requests.read({"request": requests.written(request)}) == request
+    found = verified(site, request)
+    assert (found.differences, found.note) == ((), None)
+
+    def spoil(done: Restored) -> None:
+        with site.store.transaction():
+            target = site.store.load(done.course.id)
+            target.activities = [one for one in target.activities if one.module != "page"]
+            site.store.save(target, request.category_id or 0)
+
+    found = verified(site, replace(request, shortname="COPY2"), spoil)
+    assert any(text.startswith("page ") for text in found.differences)
+
+
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+def test_an_import_is_compared_with_the_course_it_was_made_of(site: PracticeSite, mode: Any) -> None:
+    into = site.restore(new(site, site.inside(site.backups(course(site)).files[0]).path)).course.id  # type: ignore[attr-defined]
+    source = CourseSource(course(site), "import", {})
+    kept = {} if mode == "merge" else {"keep_enrolments": True, "keep_groups": True}
+    found = verified(site, RestoreRequest(RestoreSource(course=source), mode, course_id=into, **kept))  # type: ignore[arg-type]
+    assert (found.differences, found.note) == ((), None)
