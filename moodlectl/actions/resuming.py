@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from moodlectl import ledger
-from moodlectl.actions import deeds, naming, protected, requests, safety
+from moodlectl.actions import deeds, gateway, naming, protected, requests, safety
 from moodlectl.actions import restore as restoring
 from moodlectl.actions.recording import Entry, resumed
 from moodlectl.actions.verification import Verification, Verified, quick
 from moodlectl.errors import Failed, NotFound, OutcomeUnknown, Refused, Unreachable
 from moodlectl.ledger import Job
-from moodlectl.site.port import Deed, OnProgress, Restored, Site, no_progress
+from moodlectl.site.port import Course, Deed, OnProgress, Restored, Site, no_progress
 
 KINDS = ("restore", "undo", "backup", "copy", "import")
 """The kinds of job whose deeds the site keeps an account of."""
@@ -28,7 +28,7 @@ class Found:
     state: str
     message: str
     undo: bool = False
-    restored: Restored | None = None
+    course: Course | None = None
     file: str | None = None
 
 
@@ -66,6 +66,8 @@ def _find_out(site: Site, job: Job, entry: Entry, on_progress: OnProgress) -> Fo
     stage = entry.facts.get("stage")
     if job.kind == "delete":
         return _after_delete(site, job, entry)
+    if stage == gateway.STAGE:
+        return _after_web(site, entry, on_progress)
     if stage is None:
         if job.kind not in KINDS:
             raise OutcomeUnknown(
@@ -134,7 +136,7 @@ def _after_restore(site: Site, entry: Entry, deed: Deed, on_progress: OnProgress
                 code="not_verified",
                 details={"differences": list(done.differences)},
             )
-        return Found(entry.job, "done", f"The site finished the restore into {name}.", restored=deed.restored)
+        return Found(entry.job, "done", f"The site finished the restore into {name}.", course=deed.restored.course)
     error = deed.error
     if error is None:
         return _nothing(entry, "The site never began with the restore; nothing was changed.")
@@ -172,7 +174,7 @@ def _after_undo(site: Site, entry: Entry, deed: Deed, on_progress: OnProgress) -
             missing = verification.verify_undo(deed.restored, facts["target_counts"], on_progress).differences
         if not missing and entry.facts.get("undoes"):
             entry.end("done")
-            return Found(entry.job, "done", f"What job {origin} had changed was put back.", restored=deed.restored)
+            return Found(entry.job, "done", f"What job {origin} had changed was put back.", course=deed.restored.course)
         if not missing:
             entry.note(undone=True)
             return _nothing(entry, "The restore failed; what the course held before was put back, and is as it was.")
@@ -196,6 +198,19 @@ def _after_backup(site: Site, entry: Entry, deed: Deed, _: OnProgress) -> Found:
     word = f"{file.course_shortname}@{file.area}/{file.filename}"
     entry.end("done", file=word, sha1=file.sha1, size=file.size)
     return Found(entry.job, "done", f"The backup was made and lies on the site: {word}", file=word)
+
+
+def _after_web(site: Site, entry: Entry, on_progress: OnProgress) -> Found:
+    """A copy or import inside one web request, whose answer nobody heard."""
+    course, missing = gateway.found_out(site, entry, on_progress)
+    if missing:
+        raise Failed(
+            f"Moodle finished {course.shortname}, but not all of it is there.",
+            "Look at the differences before anybody works in the course.",
+            code="not_verified",
+            details={"differences": list(missing)},
+        )
+    return Found(entry.job, "done", f"Moodle finished {course.shortname} ({course.url}).", course=course)
 
 
 def _after_delete(site: Site, job: Job, entry: Entry) -> Found:

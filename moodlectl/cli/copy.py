@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,33 @@ import typer
 
 from moodlectl.cli import output
 from moodlectl.cli.restore import Enrolments, confirm_replace, print_done, print_plan
-from moodlectl.cli.words import As, NoUserdata, Only, Quietly, Skip, With, Without, parse_day, state_of
+from moodlectl.cli.state import Output
+from moodlectl.cli.words import (
+    As,
+    NoUserdata,
+    Only,
+    Quietly,
+    Skip,
+    With,
+    Without,
+    course_record,
+    parse_day,
+    state_of,
+)
 
 if TYPE_CHECKING:
-    from moodlectl.actions import copying, protected
+    from moodlectl.actions import copying, gateway, protected
     from moodlectl.cli.state import State
     from moodlectl.site.port import Site
+
+
+ByWeb = Annotated[
+    bool, typer.Option("--by-web", help="Inside one web request of Moodle's, though there is a shell.")
+]
+Wait = Annotated[
+    float,
+    typer.Option("--wait", metavar="SECONDS", min=1, help="After a gateway gave up: how long nothing may move.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +67,8 @@ def copy(
     as_user: As = None,
     dry_run: Quietly = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare afterwards.")] = False,
+    by_web: ByWeb = False,
+    wait: Wait = 3600,
 ) -> None:
     """Copy a course within the site. People stay behind unless you say --with users."""
     from moodlectl.actions import copying, naming, protected
@@ -67,6 +91,9 @@ def copy(
     protection = protected.Protection(safety=False, verify=not no_verify)
     with closing(state.open_site()) as site:
         planned = copying.plan_copy(site, wanted)
+        if by_web or not site.has_host():
+            _by_web(state, site, planned, wanted, (protection.verify, wait), dry_run=dry_run)
+            return
         _carry_out(state, site, planned, wanted, protection, dry_run=dry_run)
 
 
@@ -93,6 +120,8 @@ def import_(
     auto_undo: Annotated[
         bool, typer.Option("--auto-undo", help="Should the import fail, put the safety backup back at once.")
     ] = False,
+    by_web: ByWeb = False,
+    wait: Wait = 3600,
 ) -> None:
     """Import what one course holds into another, by the rules of Moodle's own import: never people."""
     from moodlectl.actions import copying, naming, protected
@@ -111,6 +140,9 @@ def import_(
     protection = protected.Protection(not no_safety_backup, auto_undo, verify=not no_verify)
     with closing(state.open_site()) as site:
         planned = copying.plan_import(site, wanted)
+        if by_web or not site.has_host():
+            _by_web(state, site, planned, wanted, (protection.verify, wait), dry_run=dry_run)
+            return
         if delete_contents and not dry_run and planned.target is not None:
             safe = protection.safety
             confirm_replace(state, site, planned.target, safe=safe, drop=drop_backups, word="--delete-contents")
@@ -139,3 +171,66 @@ def _carry_out(
         print_plan(state, plan, name)
     else:
         print_done(state, done, name)
+
+
+def _by_web(
+    state: State,
+    site: Site,
+    planned: copying.Planned,
+    wanted: copying.WantedCopy | copying.WantedImport,
+    how: tuple[bool, float],
+    *,
+    dry_run: bool,
+) -> None:
+    """Inside one web request; ``how`` is whether to verify, and how long to wait for something to move."""
+    from moodlectl.actions import copying, gateway
+
+    verify, wait = how
+    if dry_run:
+        plan = gateway.plan(site, planned)
+        shown = plan if state.output is Output.json else {**plan, "settings": _settings(plan["settings"])}
+        output.emit_one(state, shown)
+        output.remark(state, "Nothing was changed. Without a shell Moodle's own pre-check cannot be asked beforehand.")
+        return
+    with output.progress(state) as on_progress:
+        done = gateway.run(site, planned, copying.asked(wanted), on_progress, verify=verify, wait=wait)
+    _print_web(state, done, planned)
+
+
+def _settings(settings: dict[str, bool]) -> str:
+    return ", ".join(name for name, on in settings.items() if on)
+
+
+def _print_web(state: State, done: gateway.WebDone, planned: copying.Planned) -> None:
+    from moodlectl.actions import gateway
+    from moodlectl.errors import Failed
+
+    record = {
+        "course": course_record(done.course),
+        "mode": planned.request.mode,
+        "backup": planned.source.shortname,
+        "job": done.job,
+        "safety_backup": None,
+        "verified": None
+        if done.differences is None
+        else {"ok": not done.differences, "differences": list(done.differences), "by": "web service"},
+        "gave_up": done.gave_up,
+        "seconds": round(done.seconds, 3),
+    }
+    if state.output is Output.table:
+        sys.stdout.write(f"{output.plain(done.course.url)}\n")
+        if done.gave_up is not None:
+            output.remark(state, gateway.finished(done.gave_up))
+        checked = "not verified" if done.differences is None else "DIFFERENT" if done.differences else "verified"
+        what = "copied into" if planned.target is None else "imported into"
+        name = f"{done.course.shortname} (id:{done.course.id})"
+        output.remark(state, f"{what} {name} by web service: {done.seconds:.1f} s, sections and activities {checked}")
+    else:
+        output.emit_one(state, record)
+    if done.differences:
+        raise Failed(
+            f"{done.course.shortname} was finished, but not all of {planned.source.shortname} is in it.",
+            "Look at the differences before anybody works in the course.",
+            code="not_verified",
+            details={"differences": list(done.differences)},
+        )

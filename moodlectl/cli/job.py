@@ -164,7 +164,7 @@ def _resume_single(state: State, known: Job, *, undo: bool) -> None:
         "id": job,
         "state": found.state,
         "message": found.message,
-        "course": course_record(found.restored.course) if found.restored is not None else None,
+        "course": course_record(found.course) if found.course is not None else None,
         "backup": found.file,
         "undone_by": put_back[2] if put_back is not None else None,
     }

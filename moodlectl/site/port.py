@@ -485,6 +485,56 @@ class AutomatedRun:
     ended: datetime | None
 
 
+# --- deeds inside one web request ------------------------------------------------------------------------------------
+
+WEB_COPY: Mapping[str, bool] = {
+    "activities": True,
+    "blocks": True,
+    "filters": True,
+    "users": False,
+    "role_assignments": False,
+    "comments": False,
+    "userscompletion": False,
+    "logs": False,
+    "grade_histories": False,
+}
+"""The settings that a copy by web service has, and what they are unless said otherwise: without people."""
+
+WEB_IMPORT: Mapping[str, bool] = {"activities": True, "blocks": True, "filters": True}
+"""The settings that an import by web service has."""
+
+
+@dataclass(frozen=True)
+class WebCopy:
+    """One course to copy inside one web request; ``settings`` are all of ``WEB_COPY``."""
+
+    course_id: int
+    category_id: int
+    fullname: str
+    shortname: str
+    visible: bool
+    settings: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class WebImport:
+    """What one course holds to be added to another inside one web request; ``settings`` are all of ``WEB_IMPORT``."""
+
+    course_id: int
+    target_id: int
+    settings: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Controller:
+    """One of Moodle's own records of a backup or restore of a course: what state it is in, when that last changed."""
+
+    operation: Literal["backup", "restore"]
+    course_id: int
+    state: Literal["waiting", "executing", "finished", "failed"]
+    changed: datetime
+
+
 # --- what a course holds, thing by thing -----------------------------------------------------------------------
 
 Identity = tuple[str, tuple[str, ...], Mapping[str, str]]
@@ -813,6 +863,27 @@ class Site(Protocol):
 
     def forget_deed(self, number: str) -> None:
         """Let the site forget one that has ended, when that has been written down elsewhere."""
+
+    def has_host(self) -> bool:
+        """Whether its host can be told to do things, not only its web services. Asks nobody."""
+
+    def web_copy(self, copy: WebCopy) -> int:
+        """Have Moodle copy a course inside one web request; returns the new course's id. Writes to the site.
+
+        Moodle takes back nothing of one that fails. OutcomeUnknown where no answer came: it may go on all the same.
+        """
+
+    def web_import(self, wanted: WebImport) -> None:
+        """Have Moodle import a course into another inside one web request. Writes to the site. As ``web_copy``."""
+
+    def delete_course(self, course_id: int) -> None:
+        """Delete a course that was begun and not finished. Writes to the site. Raises NotFound."""
+
+    def controllers(self, course_ids: Sequence[int], since: datetime) -> Sequence[Controller] | None:
+        """Moodle's records of backups and restores of those courses begun since then; None without a shell.
+
+        Reads only.
+        """
 
     def course_facts(self, course_id: int) -> CourseFacts:
         """Who is enrolled and how, and what the course was made from. Needs a shell. Reads only."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from moodlectl.actions.webwatch import things_in
 from moodlectl.errors import AccessError, NotFound, Refused, UsageError
-from moodlectl.site.port import CourseSource, ItemChoice, Restored, RestoreRequest, RestoreSource
+from moodlectl.site.port import (
+    WEB_COPY,
+    CourseRef,
+    CourseSource,
+    ItemChoice,
+    Restored,
+    RestoreRequest,
+    RestoreSource,
+    WebCopy,
+)
 from tests.contract.test_restore_contract import same
 from tests.contract.worlds import World
 
@@ -131,3 +141,31 @@ def test_a_teacher_may_import_from_his_course_and_is_told_what_he_may_not(world:
             RestoreRequest(where, "new", category_id=world.category, settings=NO_PEOPLE, as_user="teacher1")
         )
     assert problem.value.details["capability"] == "moodle/course:create"
+
+
+# --- inside one web request ------------------------------------------------------------------------------------------
+
+
+def test_a_course_is_copied_inside_one_web_request(world: World) -> None:
+    wanted = WebCopy(world.rich.id, world.category, "Kopie über das Netz", "WEB-1", False, WEB_COPY)
+    course_id = world.site.web_copy(wanted)
+    world.made.append(course_id)
+    course = world.site.course(CourseRef("id", str(course_id)))
+    assert (course.shortname, course.fullname, course.visible) == ("WEB-1", "Kopie über das Netz", False)
+    assert things_in(world.site.contents(course_id)) == things_in(world.site.contents(world.rich.id))
+    assert world.site.counts(course_id).users == 0
+    with pytest.raises(Refused) as problem:
+        world.site.web_copy(wanted)
+    assert problem.value.code == "shortnametaken"
+
+
+def test_an_unfinished_course_can_be_deleted(world: World) -> None:
+    wanted = WebCopy(world.course("EMPTY1").id, world.category, "Weg", "WEB-2", True, WEB_COPY)
+    course_id = world.site.web_copy(wanted)
+    world.site.delete_course(course_id)
+    with pytest.raises(NotFound):
+        world.site.course(CourseRef("id", str(course_id)))
+
+
+def test_moodles_own_records_are_empty_for_a_course_nobody_backs_up(world: World) -> None:
+    assert not world.site.controllers([99999999], datetime.now(UTC))

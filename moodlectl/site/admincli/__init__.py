@@ -7,6 +7,7 @@ they have no option for is refused by name (``engine_cannot``) before anything r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from moodlectl.site.port import (
     BackupRequest,
     Category,
     Check,
+    Controller,
     Counts,
     Course,
     CourseFacts,
@@ -46,6 +48,8 @@ from moodlectl.site.port import (
     SiteInfo,
     UsersAgainst,
     UsersQuestion,
+    WebCopy,
+    WebImport,
     no_progress,
 )
 
@@ -184,6 +188,32 @@ class AdminCliSite:
         from moodlectl.site.admincli import restore
 
         return restore.restore(self._means, request, on_progress)
+
+    def has_host(self) -> bool:
+        """No: no script copies a course, and none imports one safely, so both go over web services."""
+        return False
+
+    def web_copy(self, copy: WebCopy) -> int:
+        """Have Moodle copy a course inside one web request. Writes to the site."""
+        from moodlectl.site.live import webdeeds
+
+        return webdeeds.copy(self._web("copying a course"), copy)
+
+    def web_import(self, wanted: WebImport) -> None:
+        """Have Moodle import a course into another inside one web request. Writes to the site."""
+        from moodlectl.site.live import webdeeds
+
+        webdeeds.import_(self._web("importing a course"), wanted)
+
+    def delete_course(self, course_id: int) -> None:
+        """Delete an unfinished course, over REST. Writes to the site."""
+        from moodlectl.site.live import webdeeds
+
+        webdeeds.delete(self._web("deleting a course"), course_id)
+
+    def controllers(self, course_ids: Sequence[int], since: datetime) -> Sequence[Controller] | None:
+        """None: no script tells."""
+        return None
 
     def deed(self, number: str) -> Deed:
         """Raises OutcomeUnknown: nobody keeps an account of what a script did."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +27,7 @@ from moodlectl.site.port import (
     BackupRequest,
     Category,
     Check,
+    Controller,
     Counts,
     Course,
     CourseFacts,
@@ -46,6 +48,8 @@ from moodlectl.site.port import (
     SiteInfo,
     UsersAgainst,
     UsersQuestion,
+    WebCopy,
+    WebImport,
     no_progress,
 )
 
@@ -91,6 +95,15 @@ class LiveSite:
                 code="noshell",
             )
         return self._runner
+
+    def _web(self, what: str) -> WebService:
+        if self._webservice is None:
+            raise AccessError(
+                f"The site '{self.name}' has no token, and {what} needs one.",
+                f"Give it one: moodlectl site add {self.name} --replace … --token-stdin",
+                code="notoken",
+            )
+        return self._webservice
 
     def _acting(self, as_user: str | None) -> str | None:
         return as_user or self._config.acting
@@ -261,6 +274,34 @@ class LiveSite:
         from moodlectl.site.live import restore
 
         return restore.restore(self._host("restoring"), request, on_progress)
+
+    def has_host(self) -> bool:
+        """Whether there is a shell."""
+        return self._runner is not None
+
+    def web_copy(self, copy: WebCopy) -> int:
+        """Have Moodle copy a course inside one web request. Needs a token. Writes to the site."""
+        from moodlectl.site.live import webdeeds
+
+        return webdeeds.copy(self._web("copying a course inside one web request"), copy)
+
+    def web_import(self, wanted: WebImport) -> None:
+        """Have Moodle import a course into another inside one web request. Needs a token. Writes to the site."""
+        from moodlectl.site.live import webdeeds
+
+        webdeeds.import_(self._web("importing a course inside one web request"), wanted)
+
+    def delete_course(self, course_id: int) -> None:
+        """Delete an unfinished course. Needs a token. Writes to the site."""
+        from moodlectl.site.live import webdeeds
+
+        webdeeds.delete(self._web("deleting a course"), course_id)
+
+    def controllers(self, course_ids: Sequence[int], since: datetime) -> Sequence[Controller] | None:
+        """Moodle's records of backups and restores of those courses; None without a shell. Reads only."""
+        from moodlectl.site.live import webdeeds
+
+        return None if self._runner is None else webdeeds.controllers(self._runner, course_ids, since)
 
     def deed(self, number: str) -> Deed:
         """What has become of a backup or restore begun under that number. Needs a shell. Reads only."""

@@ -24,6 +24,7 @@ from moodlectl.site.port import (
     BackupRequest,
     Category,
     Check,
+    Controller,
     Counts,
     Course,
     CourseFacts,
@@ -41,12 +42,15 @@ from moodlectl.site.port import (
     Restored,
     RestorePlan,
     RestoreRequest,
+    RestoreSource,
     Section,
     Setting,
     SiteInfo,
     UsersAgainst,
     UsersQuestion,
     Verdict,
+    WebCopy,
+    WebImport,
     no_progress,
 )
 from moodlectl.site.practice import maker
@@ -543,6 +547,46 @@ class PracticeSite:
         return next(one for one in self.categories() if one.id == number)
 
     # --- automated ------------------------------------------------------------------------------------------
+
+    def has_host(self) -> bool:
+        """Yes: everything can be done here."""
+        return True
+
+    def web_copy(self, copy: WebCopy) -> int:
+        """Copy a course as Moodle's web service does. Writes to the site."""
+        if self.store.rows("SELECT 1 FROM courses WHERE shortname = ?", copy.shortname):
+            raise Refused(
+                f"Short name is already used for another course ({copy.shortname})",
+                "Choose another short name.",
+                code="shortnametaken",
+            )
+        source = RestoreSource(course=CourseSource(copy.course_id, "copy", copy.settings))
+        request = RestoreRequest(
+            source,
+            "new",
+            category_id=copy.category_id,
+            fullname=copy.fullname,
+            shortname=copy.shortname,
+            visible=copy.visible,
+            settings=copy.settings,
+        )
+        return self.restore(request).course.id
+
+    def web_import(self, wanted: WebImport) -> None:
+        """Import a course into another as Moodle's web service does. Writes to the site."""
+        source = RestoreSource(course=CourseSource(wanted.course_id, "import", wanted.settings))
+        self.restore(RestoreRequest(source, "merge", course_id=wanted.target_id, settings=wanted.settings))
+
+    def delete_course(self, course_id: int) -> None:
+        """Delete a course with its stored backups. Writes to the site."""
+        self._require_course(course_id)
+        with self.store.transaction():
+            self.store.delete(course_id)
+            self.store.sweep()
+
+    def controllers(self, course_ids: Sequence[int], since: datetime) -> Sequence[Controller]:
+        """None are ever left: each deed is done wholly or not at all. Reads only."""
+        return ()
 
     def deed(self, number: str) -> Deed:
         """Whether the backup or restore begun under that number was done; if not, nothing has happened. Reads only."""

@@ -50,7 +50,7 @@ $service = rig_service('moodlectl', 'moodlectl', [
     'core_course_search_courses', 'core_course_get_categories', 'core_course_get_contents',
     'core_enrol_get_enrolled_users', 'core_files_get_files', 'core_files_upload', 'core_user_get_users_by_field',
     'gradereport_user_get_grade_items', 'core_course_create_courses', 'core_course_duplicate_course',
-    'core_course_delete_courses',
+    'core_course_delete_courses', 'core_course_import_course',
     'core_backup_get_async_backup_progress', 'core_backup_get_copy_progress',
 ], 1);
 $poor = rig_service('moodlectl without most functions', 'moodlectl_poor',
