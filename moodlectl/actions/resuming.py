@@ -28,8 +28,9 @@ class Found:
     state: str
     message: str
     undo: bool = False
-    course: Course | None = None
+    restored: Restored | None = None
     file: str | None = None
+    course: Course | None = None
 
 
 def resume(site: Site, job: Job, on_progress: OnProgress = no_progress) -> Found:
@@ -136,7 +137,7 @@ def _after_restore(site: Site, entry: Entry, deed: Deed, on_progress: OnProgress
                 code="not_verified",
                 details={"differences": list(done.differences)},
             )
-        return Found(entry.job, "done", f"The site finished the restore into {name}.", course=deed.restored.course)
+        return Found(entry.job, "done", f"The site finished the restore into {name}.", restored=deed.restored)
     error = deed.error
     if error is None:
         return _nothing(entry, "The site never began with the restore; nothing was changed.")
@@ -174,7 +175,7 @@ def _after_undo(site: Site, entry: Entry, deed: Deed, on_progress: OnProgress) -
             missing = verification.verify_undo(deed.restored, facts["target_counts"], on_progress).differences
         if not missing and entry.facts.get("undoes"):
             entry.end("done")
-            return Found(entry.job, "done", f"What job {origin} had changed was put back.", course=deed.restored.course)
+            return Found(entry.job, "done", f"What job {origin} had changed was put back.", restored=deed.restored)
         if not missing:
             entry.note(undone=True)
             return _nothing(entry, "The restore failed; what the course held before was put back, and is as it was.")

@@ -160,11 +160,12 @@ def _resume_single(state: State, known: Job, *, undo: bool) -> None:
         if found.undo and (undo or _wants_undo(state, found)):
             with output.progress(state) as on_progress:
                 put_back = resuming.put_back(site, found, on_progress)
+    course = found.restored.course if found.restored is not None else found.course
     record = {
         "id": job,
         "state": found.state,
         "message": found.message,
-        "course": course_record(found.course) if found.course is not None else None,
+        "course": course_record(course) if course is not None else None,
         "backup": found.file,
         "undone_by": put_back[2] if put_back is not None else None,
     }
