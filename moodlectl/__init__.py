@@ -6,7 +6,7 @@ The map, and the arrow that never turns round::
                   │               │           └──▶ site.runner ──▶ site.shell  ssh / docker / kubectl / here
                   │               └── site.practice                            the built-in practice site
                   └──▶ mbz                                                     the backup-file reader
-    config, credentials, secret, errors, version: leaves
+    config, credentials, secret, errors, findings, version: leaves
 
 Words come in at ``cli``, meaning is made in ``actions``, Moodle is asked through ``site.port``, and nothing flows
 back up. ``site.opening`` is the one place that knows which site answers a configuration.

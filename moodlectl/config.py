@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from moodlectl import config_words as words
 from moodlectl.errors import ConfigError, NotFound
+from moodlectl.findings import GuardMode
 from moodlectl.limits import Limits
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class SiteConfig:
     ``via`` are the hops, outermost first; ``token`` says where the token comes from, never the token itself;
     ``acting`` is the username of the key ``as``; ``timeout`` is seconds without an answer. ``moodle_dir``,
     ``php`` and ``exchange_dir`` are paths on the site's host, the other paths are on this machine. ``limits`` are for
-    batches.
+    batches; ``guards`` says of each guard on a course that is restored into whether it stops, warns or is ignored.
     """
 
     name: str
@@ -57,6 +58,7 @@ class SiteConfig:
     timeout: float = 60.0
     folder: Path | None = None
     limits: Limits = Limits()
+    guards: Mapping[str, GuardMode] = field(default_factory=dict)
 
     @property
     def has_shell(self) -> bool:
@@ -82,6 +84,7 @@ class SiteConfig:
             "timeout": self.timeout if self.timeout != SiteConfig.timeout else None,
             "folder": str(self.folder) if self.folder else None,
             "limits": self.limits.as_dict() or None,
+            "guards": dict(self.guards) or None,
         }
         return {key: value for key, value in plain.items() if value is not None}
 
@@ -204,6 +207,7 @@ def _site(name: str, table: Any, path: Path) -> SiteConfig:
         timeout=reader.take("timeout", words.read_seconds) or SiteConfig.timeout,
         folder=reader.take("folder", reader.path),
         limits=reader.take("limits", reader.limits) or Limits(),
+        guards=reader.take("guards", words.read_guards) or {},
     )
     reader.done()
     return whole(site, path, where)

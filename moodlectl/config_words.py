@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from moodlectl.errors import ConfigError
+from moodlectl.findings import GUARD_MODES, GUARDS, GuardMode
 from moodlectl.limits import Hours
 
 SITE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -113,6 +114,19 @@ def one_of(*words: W) -> Callable[[Any, str], W]:
         raise _wrong(where, " or ".join(f"'{word}'" for word in words), value)
 
     return read
+
+
+_MODE: Callable[[Any, str], GuardMode] = one_of(*GUARD_MODES)
+
+
+def read_guards(value: Any, where: str) -> dict[str, GuardMode]:
+    """A table of guards, each ``"stop"``, ``"warn"`` or ``"ignore"``. Raises ConfigError."""
+    table = read_table(value, where)
+    for name in table:
+        if name not in GUARDS:
+            hint = f"{suggest(name, list(GUARDS))}There are: {', '.join(GUARDS)}."
+            raise ConfigError(f"At '{where}.{name}': unknown guard.", hint)
+    return {name: _MODE(mode, f"{where}.{name}") for name, mode in table.items()}
 
 
 def read_hops(value: Any, where: str) -> list[str]:

@@ -255,6 +255,31 @@ def job_head(number: int, path: Path | None = None) -> Job:
         database.close()
 
 
+def restored_from(sha1: str, url: str, course_id: int, path: Path | None = None) -> Sequence[tuple[Job, Item]]:
+    """Every restore of the backup with that sha1 into that course of that site, oldest first. Reads only.
+
+    Those are meant that brought activities (fact ``activities``) and were not put back since.
+    """
+    database = reading(path)
+    if database is None:
+        return ()
+    try:
+        rows = database.execute(
+            "SELECT item.*, item.job AS number FROM item JOIN job ON job.id = item.job"
+            " WHERE job.url = ? AND item.target = ? AND item.facts LIKE ? ORDER BY item.job, item.seq",
+            (url, f"course {course_id}", f'%"{sha1}"%'),
+        ).fetchall()
+        found = []
+        for row in rows:
+            item = read_item(row)
+            of_it = sha1 in (item.facts.get("origin_sha1"), item.facts.get("sha1"))
+            if of_it and "activities" in item.facts and not item.facts.get("undone"):
+                found.append((head(database, row["number"]), item))
+        return found
+    finally:
+        database.close()
+
+
 def audit(path: Path | None = None, *, job: int | None = None) -> Iterator[dict[str, Any]]:
     """The audit log in the order it was written. Reads only."""
     database = reading(path)

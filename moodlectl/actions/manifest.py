@@ -37,11 +37,19 @@ def broken(manifest: Manifest, items: ItemChoice) -> Sequence[str]:
 
     if items == ItemChoice():
         return ()
-    sections = {one.id for one in manifest.all_sections() if one.included}
-    cmids = {one.id for one in manifest.all_activities() if one.included}
+    return tuple(dependencies.broken(manifest, *chosen(manifest, items)))
+
+
+def chosen(manifest: Manifest, items: ItemChoice) -> tuple[set[int], set[int]]:
+    """The ids of the sections and the course modules in the file that a choice names."""
+    there = [one for one in manifest.all_sections() if one.included]
+    sections = {one.id for one in there} - items.skip_sections
     if items.only_sections is not None:
         sections &= items.only_sections
-    if items.only_activities is not None:
-        cmids &= items.only_activities
-    chosen = cmids - items.skip_activities
-    return tuple(dependencies.broken(manifest, sections - items.skip_sections, chosen))
+    cmids = set()
+    for section in there:
+        whole = items.only_sections is None or section.id in items.only_sections
+        if section.id not in items.skip_sections:
+            inside = {one.id for one in section.activities if one.included}
+            cmids |= inside & items.only_activities if items.only_activities is not None else inside if whole else set()
+    return sections, cmids - items.skip_activities

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moodlectl.actions import deeds, requests, restore, safety
-from moodlectl.actions.files import sha1_of
+from moodlectl.actions import checks, deeds, requests, restore, safety
 from moodlectl.actions.recording import Entry, recorded
 from moodlectl.actions.verification import Verification, Verified
-from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown, Refused
+from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown
+from moodlectl.findings import Finding, GuardMode, worst_first
 from moodlectl.ledger import Item, Job
 from moodlectl.site.port import (
-    DANGERS,
     Course,
     OnProgress,
     Restored,
-    RestorePlan,
     RestoreRequest,
     Site,
     no_progress,
@@ -29,20 +27,25 @@ STAGE = "restore"
 @dataclass(frozen=True)
 class Protection:
     """What is done so that nothing is lost or unseen: a safety backup first, putting it back when the restore fails,
-    comparing afterwards."""
+    comparing afterwards; ``guards`` are the modes of the guards on the course (``actions.guards``). ``checked`` is what
+    ``checks.before`` has found, where that was asked already."""
 
     safety: bool = True
     auto_undo: bool = False
     verify: bool = True
+    guards: Mapping[str, GuardMode] = field(default_factory=dict)
+    checked: checks.Report | None = None
 
 
 @dataclass(frozen=True)
 class Protected:
-    """A restore that was done: its job's number, and the safety backup where one was taken."""
+    """A restore that was done: its job's number, the safety backup where one was taken, and what was found before."""
 
     done: restore.Done
     job: int
     safety: safety.SafetyBackup | None
+    findings: tuple[Finding, ...] = ()
+    allow: frozenset[str] = frozenset()
 
 
 def run(
@@ -65,12 +68,29 @@ def run(
         "planned",
         source=str(asked.get("backup") or ""),
         target=f"course {target.id}" if target else f"category {request.category_id}",
-        facts={**_source_facts(request), "auto_undo": protection.auto_undo, "verify": protection.verify},
+        facts={"auto_undo": protection.auto_undo, "verify": protection.verify},
     )
     with recorded(site, kind_of(request), item, asked) as entry:
+        checked = protection.checked or look(site, request, target, protection, on_progress)
+        protection = replace(protection, checked=checked)
         done, saved = within(site, request, target, protection, entry, on_progress)
         record(entry, done)
-        return Protected(done, entry.job, saved)
+        found = {(one.name, one.message): one for one in (*checked.findings, *done.restored.findings)}
+        return Protected(done, entry.job, saved, worst_first(found.values(), request.allow), request.allow)
+
+
+def look(
+    site: Site,
+    request: RestoreRequest,
+    target: Course | None,
+    protection: Protection,
+    on_progress: OnProgress = no_progress,
+) -> checks.Report:
+    """What is to be seen before that restore. Leaves nothing behind on the site."""
+    saved = saves(target, protection)
+    return checks.before(
+        site, request, target, checks.Look(protection.guards, plan=saved, safety=saved), on_progress
+    )
 
 
 def within(
@@ -85,9 +105,13 @@ def within(
     entry.note(request=requests.written(request))
     begun = deeds.number_of(entry.facts, STAGE) is not None  # by a process that was killed
     saved = None
-    if target is not None and protection.safety and not entry.facts.get("safety"):
-        whole = safety.ready(site, target)
-        refuse_beforehand(site.restore_plan(request, on_progress))
+    wanted = target is not None and protection.safety and not entry.facts.get("safety")
+    whole = safety.ready(site, target) if wanted and target is not None else None
+    if not begun:  # else it is looked up, not begun anew
+        checked = protection.checked or look(site, request, target, protection, on_progress)
+        entry.note(**_source_facts(request, checked))
+        checks.refuse(checked, request.allow)
+    if whole is not None and target is not None:
         saved = safety.take(site, target, whole, entry, on_progress)
         entry.note(**saved.facts())
     with Verification(site, request, wanted=protection.verify, keeps=not begun) as verification:
@@ -102,36 +126,9 @@ def within(
         return restore.Done(restored, verification.verify(restored, on_progress)), saved
 
 
-def refuse_beforehand(plan: RestorePlan) -> None:
-    """Refuse what the site would refuse, before a safety backup is made for nothing. Raises Refused."""
-    request, precheck = plan.request, plan.precheck
-    dangers = [danger for danger in plan.dangers if danger not in request.allow]
-    if dangers:
-        missing = f" ({', '.join(precheck.missing_plugins)})" if precheck.missing_plugins else ""
-        raise Refused(
-            f"Refused: {DANGERS.get(dangers[0], dangers[0])}{missing if dangers[0] == 'missing-plugins' else ''}.",
-            f"Accept it with --allow {dangers[0]}.",
-            code=dangers[0],
-            details={"dangers": dangers, "missing_plugins": list(precheck.missing_plugins)},
-        )
-    if request.users_conflict == "without-users":
-        return
-    conflicts = plan.users.conflicts
-    if conflicts:
-        raise Refused(
-            f"The site has other people under the same usernames: {', '.join(conflicts[:50])}.",
-            f"If they are the same people, say so: --map {conflicts[0]}={conflicts[0]} (OLD=NEW, repeatable; - leaves "
-            "them out), or --user-map FILE.csv for many. Or restore without people: --on-user-conflict without-users.",
-            code="user_conflict",
-            details={"precheck": list(precheck.errors), "conflicts": list(conflicts[:50])},
-        )
-    if precheck.errors:
-        raise Refused(
-            f"Moodle's pre-check found: {' '.join(precheck.errors)}",
-            "Nothing was changed. Remove the cause, or leave out the part of the backup it belongs to.",
-            code="precheck",
-            details={"precheck": list(precheck.errors)},
-        )
+def saves(target: Course | None, protection: Protection) -> bool:
+    """Whether a safety backup is made; the site then makes its plan first, so that none is made for nothing."""
+    return target is not None and protection.safety
 
 
 def kind_of(request: RestoreRequest) -> str:
@@ -139,12 +136,14 @@ def kind_of(request: RestoreRequest) -> str:
     return request.source.course.rules if request.source.course is not None else "restore"
 
 
-def _source_facts(request: RestoreRequest) -> dict[str, Any]:
+def _source_facts(request: RestoreRequest, report: checks.Report) -> dict[str, Any]:
+    """The course it comes from, or the sha1 of the file that travels, and of the backup named where that is another."""
     if request.source.course is not None:
         return {"source_course": request.source.course.course_id}
-    if request.source.path is not None:
-        return {"sha1": sha1_of(request.source.path)}
-    return {"sha1": request.source.stored.sha1} if request.source.stored is not None else {}
+    facts = {"sha1": report.file_sha1} if report.file_sha1 is not None else {}
+    if report.sha1 is not None and report.sha1 != report.file_sha1:
+        facts["origin_sha1"] = report.sha1
+    return facts
 
 
 def record(entry: Entry, done: restore.Done) -> None:

@@ -14,8 +14,8 @@ from moodlectl.actions import files, manifest, naming, recovery
 from moodlectl.actions.naming import ItemWords
 from moodlectl.actions.verification import Verification, Verified
 from moodlectl.errors import UsageError
+from moodlectl.findings import DANGERS, GUARDS
 from moodlectl.site.port import (
-    DANGERS,
     Course,
     Enrolments,
     ItemChoice,
@@ -90,11 +90,10 @@ def check_words(wanted: Wanted) -> None:
         raise UsageError(f"{places[0]} only means something with --merge: elsewhere everything has its own place.")
     if len(places) > 1:
         raise UsageError("Where merged items land is said twice.", "Give --into-section or --after-section.")
-    unknown = [name for name in wanted.allow if name not in DANGERS]
+    known = (*DANGERS, *GUARDS)
+    unknown = [name for name in wanted.allow if name not in known]
     if unknown:
-        raise UsageError(
-            f"'{unknown[0]}' is no danger that could be allowed.", f"There are: {', '.join(DANGERS)}."
-        )
+        raise UsageError(f"'{unknown[0]}' is no danger that could be allowed.", f"There are: {', '.join(known)}.")
     for name, text in (("--fullname", wanted.fullname), ("--shortname", wanted.shortname)):
         if text is not None and not text.strip():
             raise UsageError(f"{name} is empty.")

@@ -11,6 +11,7 @@ from moodlectl.actions import deeds, files
 from moodlectl.actions.recording import Entry
 from moodlectl.actions.verification import Verification, Verified
 from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown, Refused
+from moodlectl.findings import DANGERS
 from moodlectl.ledger import Job, default_path
 from moodlectl.site.port import (
     BackupRequest,
@@ -206,6 +207,7 @@ def undo_of(site: Site, job: int, facts: Mapping[str, Any]) -> Undo:
         enrolments="with-users",
         overwrite_config=True,
         settings=_restorable(path),
+        allow=frozenset(DANGERS),  # what the course held comes back, whatever is the matter
     )
     return Undo(job, course, path, request, facts["target_counts"])
 

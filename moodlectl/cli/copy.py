@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moodlectl.cli import output
-from moodlectl.cli.restore import Enrolments, confirm_replace, print_done, print_plan
+from moodlectl.cli.restore import Asked, Enrolments, confirm_replace, print_done, print_plan
 from moodlectl.cli.state import Output
 from moodlectl.cli.words import (
     As,
@@ -158,17 +159,20 @@ def _carry_out(
     *,
     dry_run: bool,
 ) -> None:
-    from moodlectl.actions import copying, protected
+    from moodlectl.actions import checks, copying, protected
 
-    name = planned.source.shortname
+    name, request = planned.source.shortname, planned.request
+    protection = dataclasses.replace(protection, guards=state.site_config().guards)
     with output.progress(state) as on_progress:
         if dry_run:
-            plan = site.restore_plan(planned.request, on_progress)
+            look = checks.Look(protection.guards, all=True, safety=protection.safety)
+            found = checks.before(site, request, planned.target, look, on_progress)
         else:
             asked = copying.asked(wanted)
-            done = protected.run(site, planned.request, planned.target, asked, protection, on_progress)
+            done = protected.run(site, request, planned.target, asked, protection, on_progress)
     if dry_run:
-        print_plan(state, plan, name)
+        print_plan(state, checks.Looked(found), name, Asked(request.mode, request.allow))
+        checks.refuse(found, request.allow)
     else:
         print_done(state, done, name)
 

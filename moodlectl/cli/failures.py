@@ -151,6 +151,11 @@ def _evidence(details: dict[str, Any], told: str) -> list[str]:
     """The details as lines, without what was ``told`` already; lists one item a line, at most 25 of them."""
     lines: list[str] = []
     for name, value in details.items():
+        if name == "findings":
+            lines += _also(value, told)
+            continue
+        if name == "dangers" and "findings" in details:
+            continue
         if _is_told(value, told):
             continue
         if isinstance(value, list | tuple):
@@ -165,6 +170,13 @@ def _evidence(details: dict[str, Any], told: str) -> list[str]:
         elif value not in (None, ""):
             lines.append(f"{name.replace('_', ' ')}: {value}")
     return lines
+
+
+def _also(findings: Any, told: str) -> list[str]:
+    """What else stands against a restore, with its remedy; warnings and notes are for the report of a dry run."""
+    stopping = [one for one in findings if one["severity"] in ("forbidden", "danger") and not one.get("accepted")]
+    others = [one for one in stopping if one["message"] not in told]
+    return [f"also: {one['message']} {one.get('remedy') or ''}".rstrip() for one in others[:25]]
 
 
 def _is_told(value: Any, told: str) -> bool:

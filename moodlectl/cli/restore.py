@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import sys
 from contextlib import ExitStack, closing
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodlectl.cli import additions, output
+from moodlectl.cli import additions, output, report
 from moodlectl.cli.rewrite import Map, UserMap
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import (
@@ -28,13 +29,11 @@ from moodlectl.cli.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from moodlectl.actions import protected
+    from moodlectl.actions import checks, protected
     from moodlectl.actions import restore as action
     from moodlectl.actions.recovery import Additions
     from moodlectl.actions.verification import Verified
-    from moodlectl.mbz import Manifest
     from moodlectl.site.port import Course, OnProgress, Precheck, RestorePlan, Site, UsersOutcome
 
 
@@ -104,6 +103,10 @@ def restore(
     allow: Annotated[
         list[str], typer.Option("--allow", metavar="DANGER", help="Accept this danger by name (repeatable).")
     ] = [],
+    guard: Annotated[
+        list[str],
+        typer.Option("--guard", metavar="NAME=MODE", help="A guard on the course: stop, warn, ignore (repeatable)."),
+    ] = [],
     as_user: As = None,
     dry_run: Quietly = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare afterwards.")] = False,
@@ -128,7 +131,7 @@ def restore(
     ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""
-    from moodlectl.actions import manifest, naming, protected, recovery, rewriting
+    from moodlectl.actions import checks, guards, naming, protected, rewriting
     from moodlectl.actions import restore as action
     from moodlectl.errors import UsageError
 
@@ -169,31 +172,38 @@ def restore(
         after_section=after_section,
     )
     action.check_words(wanted)
+    modes = {**guards.parse(guard)}
     with ExitStack() as stack:
         site = stack.enter_context(closing(state.open_site()))
+        modes = {**state.site_config().guards, **modes}
         other = stack.enter_context(closing(state.open_site(from_site))) if from_site else None
         with output.progress(state) as on_progress:
             source = stack.enter_context(action.fetched(site, backup, other, on_progress))
+            origin = checks.origin(source)
             if user_map is not None or pairs:
                 mapped = rewriting.mapped(site, source, user_map, pairs, as_user, on_progress)
                 source = stack.enter_context(mapped)
-            held = action.look(site, source, needed=bool(wanted.items))
-            request, course = action.request_for(site, wanted, source, held)
-            broken = manifest.broken(held, request.items) if held else ()
-            lacks = recovery.lacks(held) if held and request.wishes else ()
-            plan = action.plan(site, request, on_progress) if dry_run else None
+            look = checks.Look(modes, origin=origin, all=dry_run, safety=not no_safety_backup)
+            looked = checks.looked(site, wanted, source, look, on_progress)
+            plan = looked.report.plan if dry_run else None
             added = _added(site, plan, on_progress) if plan is not None else None
-        output.warn_all(broken)
-        output.warn_all(lacks)
-        if plan is not None:
-            print_plan(state, plan, backup, [*broken, *lacks], added)
+        output.warn_all([*looked.broken, *looked.lacks])
+        if dry_run:
+            print_plan(state, looked, backup, Asked(mode, frozenset(allow)), added)
+        typed = {"title"} if looked.target is not None and not dry_run and _names_it(state, look) else set[str]()
+        checks.refuse(looked.report, frozenset(allow) | typed)
+        if dry_run or looked.request is None:
+            output.remark(state, "Nothing was changed.")
             return
-        if course is not None and mode == "replace":
-            confirm_replace(state, site, course, safe=not no_safety_backup, drop=drop_backups)
-        protection = protected.Protection(not no_safety_backup, auto_undo, verify=not no_verify)
+        report.tell(state, looked.report.findings, looked.request.allow)
+        if looked.target is not None:
+            confirm_target(state, site, looked.target, wanted, look)
+        protection = protected.Protection(not no_safety_backup, auto_undo, not no_verify, modes, looked.report)
         with output.progress(state) as on_progress:
-            done = protected.run(site, request, course, _asked(wanted, from_site), protection, on_progress)
-    print_done(state, done, backup, held, lacks)
+            asked = _asked(wanted, from_site)
+            request = dataclasses.replace(looked.request, allow=looked.request.allow | typed)
+            done = protected.run(site, request, looked.target, asked, protection, on_progress)
+    print_done(state, done, backup, looked)
 
 
 def _added(site: Site, plan: RestorePlan, on_progress: OnProgress) -> Additions | None:
@@ -260,10 +270,19 @@ def _numbers(held: dict[str, Any]) -> str:
     return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in held.items() if name != "file_bytes")
 
 
+def confirm_target(state: State, site: Site, course: Course, wanted: action.Wanted, look: checks.Look) -> None:
+    """Show what would be deleted, and ask whether it is the course that is meant. Raises Refused."""
+    named = _names_it(state, look)
+    if wanted.mode == "replace":
+        confirm_replace(state, site, course, safe=look.safety, drop=wanted.drop_backups, named=named)
+    elif named:
+        report.type_back(state, course, "Add to")
+
+
 def confirm_replace(
-    state: State, site: Site, course: Course, *, safe: bool, drop: bool, word: str = "--replace"
+    state: State, site: Site, course: Course, *, safe: bool, drop: bool, word: str = "--replace", named: bool = False
 ) -> None:
-    """Show what would be deleted, and ask. Raises Refused."""
+    """Show what would be deleted, and ask; ``named``: its title has to be typed. Raises Refused."""
     held = counts_record(site.counts(course.id))
     kept = len(site.backups(course.id, ["course", "automated"]).files)
     activities = sum(held.pop("activities", {}).values())
@@ -272,16 +291,39 @@ def confirm_replace(
         state,
         f"{word} deletes all that {course.fullname} ({course.shortname}, id:{course.id}) holds: "
         f"{activities} activities, {_numbers(held)}{f', and {kept} stored backups' if kept and drop else ''}. {stored}"
-        + ("What the course holds is brought here first." if safe else "Moodle keeps no copy, and neither do we."),
+        + ("What it holds is brought here first." if safe else "Moodle keeps no copy, and neither do we."),
     )
-    output.confirm(state, f"Replace {course.fullname} ({course.shortname})?", refusal="Nothing was changed")
+    if named:
+        report.type_back(state, course, "Replace all that is in")
+    else:
+        output.confirm(state, f"Replace {course.fullname} ({course.shortname})?", refusal="Nothing was changed")
+
+
+def _names_it(state: State, look: checks.Look) -> bool:
+    """Whether the person has to type the course's title: then it is the course that is meant."""
+    return look.guards.get("title") != "ignore" and not state.yes and sys.stdin.isatty()
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a plan is told with: the mode, and the dangers that are accepted."""
+
+    mode: str
+    allow: frozenset[str]
 
 
 def print_plan(
-    state: State, plan: RestorePlan, backup: str, broken: Sequence[str] = (), added: Additions | None = None
+    state: State, looked: checks.Looked, backup: str, wanted: Asked, added: Additions | None = None
 ) -> None:
-    if state.output is Output.json:
-        output.print_json({**_plan_record(plan, backup), "broken": list(broken), "additions": additions.record(added)})
+    """The report, and what the restore would do where the site could tell."""
+    found, plan, allow = looked.report.findings, looked.report.plan, wanted.allow
+    if state.output is not Output.table:
+        record = _plan_record(plan, backup) if plan else {"backup": backup, "mode": wanted.mode}
+        more = {"findings": [one.as_dict(allow) for one in found], "broken": [*looked.broken, *looked.lacks]}
+        output.emit_one(state, {**record, **more, "additions": additions.record(added)})
+        return
+    report.print_findings(state, found, allow)
+    if plan is None:
         return
     where = f"{plan.target.fullname} ({plan.target.shortname})" if plan.target else "a new course"
     facts: dict[str, Any] = {
@@ -299,18 +341,12 @@ def print_plan(
     }
     if plan.target_counts is not None:
         facts["target_holds"] = counts_record(plan.target_counts)
+    sys.stdout.write("\n")
     output.emit_one(state, facts)
-    if state.output is Output.table:
-        additions.show(state, added)
-        sys.stdout.write("\n")
-        rows = [{"setting": s.name, "value": s.value, "locked_by": s.locked_by} for s in plan.settings if not s.item_id]
-        output.emit(state, rows, ["setting", "value", "locked_by"])
-    _warn_precheck(plan.precheck)
-    for danger in plan.dangers:
-        output.warn(f"{_dangers().get(danger, danger)}  (--allow {danger})")
-    for name in plan.users.conflicts[:25]:
-        output.warn(f"the account '{name}' conflicts with one of the site's")
-    output.remark(state, "Nothing was changed.")
+    additions.show(state, added)
+    sys.stdout.write("\n")
+    rows = [{"setting": s.name, "value": s.value, "locked_by": s.locked_by} for s in plan.settings if not s.item_id]
+    output.emit(state, rows, ["setting", "value", "locked_by"])
 
 
 def _plan_record(plan: RestorePlan, backup: str) -> dict[str, Any]:
@@ -333,12 +369,6 @@ def _plan_record(plan: RestorePlan, backup: str) -> dict[str, Any]:
     }
 
 
-def _dangers() -> dict[str, str]:
-    from moodlectl.site.port import DANGERS
-
-    return dict(DANGERS)
-
-
 def _precheck_record(precheck: Precheck) -> dict[str, Any]:
     return {
         "errors": list(precheck.errors),
@@ -351,24 +381,16 @@ def _users_record(users: UsersOutcome) -> dict[str, Any]:
     return {"matched": users.matched, "created": users.created, "conflicts": list(users.conflicts)}
 
 
-def _warn_precheck(precheck: Precheck) -> None:
-    for text in precheck.errors:
-        output.warn(f"pre-check error: {text}")
-    for text in precheck.warnings:
-        output.warn(f"pre-check: {text}")
-    for plugin in precheck.missing_plugins:
-        output.warn(f"the site lacks {plugin}")
-
-
 def print_done(
-    state: State,
-    ended: protected.Protected,
-    backup: str,
-    held: Manifest | None = None,
-    lacks: Sequence[str] = (),
+    state: State, ended: protected.Protected, backup: str, looked: checks.Looked | None = None
 ) -> None:
-    done, saved = ended.done, ended.safety
+    """What was done; what ``looked`` found was told before."""
+    done, saved, allow = ended.done, ended.safety, ended.allow
+    told = looked.report.findings if looked else ()
+    held, lacks = (looked.held, looked.lacks) if looked else (None, ())
     restored = done.restored
+    # What the site found on its way; the rest was told before it began.
+    report.tell(state, [one for one in ended.findings if one not in told], allow)
     record = {
         "course": course_record(restored.course),
         "mode": restored.mode,
@@ -377,6 +399,7 @@ def print_done(
         "safety_backup": str(saved.path) if saved else None,
         "precheck": _precheck_record(restored.precheck),
         "users": _users_record(restored.users),
+        "findings": [one.as_dict(allow) for one in ended.findings],
         "verified": verified_record(done.verified),
         "expected": counts_record(restored.expected),
         "before": counts_record(restored.before),
@@ -396,9 +419,8 @@ def print_done(
         if saved is not None:
             output.remark(state, f"safety backup: {saved.path}")
             output.remark(state, f"put it back:   moodlectl restore --undo {ended.job}")
-        _warn_precheck(restored.precheck)
-        for warning in restored.warnings:
-            output.warn(warning)
+        known = {one.message for one in ended.findings}
+        output.warn_all([warning for warning in restored.warnings if warning not in known])
         _remark_verified(state, done.verified)
     else:
         output.emit_one(state, record)

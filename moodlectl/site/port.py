@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from moodlectl.errors import MoodlectlError
+from moodlectl.findings import DANGERS as DANGERS
+from moodlectl.findings import Finding
 
 Area = Literal["course", "private", "automated"]
 AREAS: tuple[Area, ...] = ("course", "private", "automated")
@@ -326,14 +328,6 @@ class RestoreSource:
     course: CourseSource | None = None
 
 
-DANGERS: Mapping[str, str] = {
-    "newer-backup": "the backup was made by a newer Moodle than the site's",
-    "missing-plugins": "the site lacks plugins that the backup needs; what they made is left out",
-    "without-files": "the backup carries no files and the site has not got them all; they will be missing",
-}
-"""Every danger that stops a restore unless it is accepted by name (``--allow NAME``)."""
-
-
 @dataclass(frozen=True)
 class Placement:
     """Where what is merged into a course lands: ``into`` a section of it, or as sections of its own ``after`` one."""
@@ -403,7 +397,11 @@ class UsersOutcome:
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """What a restore would do, found out without changing anything but temporary files, which are gone again."""
+    """What a restore would do, found out without changing anything but temporary files, which are gone again.
+
+    ``findings`` is everything the site itself has to say before it, also what would have it refuse; ``dangers`` are
+    the names among them that may be accepted.
+    """
 
     request: RestoreRequest
     precheck: Precheck
@@ -418,6 +416,28 @@ class RestorePlan:
     site_release: str
     same_site: bool
     dangers: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Who and what stands in the way of changing a course. None is what the site could not be asked.
+
+    ``students`` are people enrolled in a role that is graded, ``grades`` those given that are no totals,
+    ``submissions`` work and attempts handed in. ``visitors`` were there in the last two weeks, the last of them at
+    ``last_visit``; ``active`` in the last five minutes; the acting user is not counted. ``running`` are backups,
+    restores and copies under way or queued, a sentence each. ``restored`` is when something was restored into it,
+    newest first, each with the id of the course it came from where that was one of this site.
+    """
+
+    students: int | None = None
+    grades: int | None = None
+    submissions: int | None = None
+    visitors: int | None = None
+    last_visit: datetime | None = None
+    active: int | None = None
+    running: tuple[str, ...] | None = None
+    restored: tuple[tuple[datetime, int | None], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -428,7 +448,7 @@ class Restored:
     course ``before`` is empty. ``activities`` maps course module ids of the backup to the new ones, ``sections`` its
     section ids. ``backups_kept`` is how many backups stored in a replaced course were carried over; None where there
     were none or nobody looked. ``settings`` are those it was carried out with, by Moodle's names, those of items too;
-    empty where nobody knows.
+    empty where nobody knows. ``findings`` is what the site had found before it, as in a plan.
     """
 
     course: Course
@@ -444,6 +464,7 @@ class Restored:
     backups_kept: int | None = None
     sections: Mapping[int, int] = field(default_factory=dict)
     settings: Mapping[str, str | int | bool | None] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -848,6 +869,9 @@ class Site(Protocol):
     ) -> UsersAgainst:
         """What restoring would make of each of those people here, told by the site's own rules where it can be
         asked. Reads only."""
+
+    def standing(self, course_id: int, *, as_user: str | None = None) -> Standing:
+        """Who and what stands in the way of changing a course. Reads only."""
 
     def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
         """What that restore would do, with Moodle's pre-check. Leaves nothing behind."""

@@ -313,10 +313,11 @@ def test_names_idnumber_date_and_visibility_are_those_asked_for(house: House) ->
 def test_a_name_that_is_taken_is_refused_and_never_changed_in_silence(house: House, name: str) -> None:
     taken = {"shortname": "HIDDEN1", "idnumber": "X9"}[name]
     before = house.left()
-    for ask in (restore, restore_plan):
-        with pytest.raises(Refused) as raised:
-            ask(house.runner, house.request(house.rich, **{name: taken}))
-        assert raised.value.code == f"{name}_taken"
+    with pytest.raises(Refused) as raised:
+        restore(house.runner, house.request(house.rich, **{name: taken}))
+    assert raised.value.code == f"{name}_taken"
+    plan = restore_plan(house.runner, house.request(house.rich, **{name: taken}))
+    assert ("forbidden", f"{name}_taken") in [(one.severity, one.name) for one in plan.findings]
     until(lambda: house.is_as(before), 20)
 
 
@@ -478,7 +479,11 @@ def test_a_teacher_may_not_make_courses_and_is_told_which_permission_is_missing(
     with pytest.raises(AccessError):
         restore(house.runner, house.into("replace", target, house.rich, as_user="student1"))
     # teacher1 teaches in the copy, and may restore into it, but not bring people.
-    done = restore(house.runner, house.into("merge", target, house.rich, as_user="teacher1"))
+    alone = house.into("merge", target, house.rich, as_user="teacher1")
+    with pytest.raises(AccessError) as people:
+        restore(house.runner, alone)
+    assert people.value.code == "without-people"
+    done = restore(house.runner, replace(alone, allow=frozenset({"without-people"})))
     assert done.users.matched == 0
     with pytest.raises(Refused) as locked:
         restore(house.runner, house.into("merge", target, house.rich, as_user="teacher1", settings={"users": True}))

@@ -8,13 +8,16 @@ from pathlib import Path
 import moodlectl
 
 PACKAGE = Path(moodlectl.__file__).parent
-LEAVES = {"ledger", "ledger_schema", "ledger_batch", "limits", "errors", "config", "config_words", "credentials", "secret", "version", "neighbours"}
+LEAVES = {
+    *("ledger", "ledger_schema", "ledger_batch", "limits", "errors", "findings", "config", "config_words"),
+    *("credentials", "secret", "version", "neighbours"),
+}
 MAY = {
     "cli": {"cli", "actions", "site.opening", "site.port", "mbz", "plans", *LEAVES},
     "actions": {"actions", "site.port", "site.opening", "mbz", "plans", *LEAVES},
     "plans": {"plans", "errors"},
     "mbz": {"mbz", "errors"},
-    "site.port": {"errors"},
+    "site.port": {"errors", "findings"},
     "site": {"site", "mbz", *LEAVES},
 }
 ONE_HOME = {

@@ -46,6 +46,7 @@ from moodlectl.site.port import (
     Section,
     Setting,
     SiteInfo,
+    Standing,
     UsersAgainst,
     UsersQuestion,
     WebCopy,
@@ -176,6 +177,12 @@ class AdminCliSite:
         return against.by_web(self._web("who has an account"), people, question, on_progress)
 
     # --- restores ---------------------------------------------------------------------------------------------------
+
+    def standing(self, course_id: int, *, as_user: str | None = None) -> Standing:
+        """Who is in a course, and its grades, over REST; what is at work in it no script tells. Reads only."""
+        from moodlectl.site.admincli import checks
+
+        return checks.standing(self._web("who is in a course"), course_id)
 
     def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
         """What can be known from the file and the site's lists; no script runs the pre-check. Reads only."""

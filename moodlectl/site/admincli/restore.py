@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moodlectl import findings
 from moodlectl.errors import Failed, MoodlectlError, NotFound, OutcomeUnknown, Refused
-from moodlectl.site.admincli import backup, leftovers, looking, refusals, scripts
+from moodlectl.findings import Finding
+from moodlectl.site.admincli import backup, checks, leftovers, looking, refusals, scripts
 from moodlectl.site.admincli.leftovers import Before
 from moodlectl.site.admincli.looking import Means
 from moodlectl.site.admincli.scripts import RESTORE, Said
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 _NO_PRECHECK = "Moodle's pre-check cannot be run by the engine admin-cli; what it would warn of is not known."
 _NO_USERS = "Whom of the backup's people the site has could not be looked up."
-_PEOPLE = (
+PEOPLE = (
     "'moodlectl backup rewrite' writes a copy that restores: with --map OLD=NEW for single people (OLD=- leaves "
     "them out), or with --without-users."
 )
@@ -69,6 +71,7 @@ def plan(means: Means, request: RestoreRequest, on_progress: OnProgress) -> Rest
         foreseen = looking.foresee_people(job.ws, job.path, job.manifest)
         users = foreseen.outcome if foreseen else UsersOutcome()
         unseen = (foreseen.notes if foreseen else (_NO_USERS,)) if job.manifest.has_users else ()
+        found = (*_findings(job, means), *checks.people(users))
         clash = "Trying to restore user '{}' from backup file will cause conflict"
         target, course = job.target, job.manifest.course
         return RestorePlan(
@@ -86,7 +89,8 @@ def plan(means: Means, request: RestoreRequest, on_progress: OnProgress) -> Rest
             backup_release=job.manifest.moodle_release or "",
             site_release=job.info.release,
             same_site=bool(job.manifest.same_site),
-            dangers=tuple(looking.dangers(job.manifest, job.info)),
+            dangers=findings.of_names(found),
+            findings=found,
         )
 
 
@@ -145,16 +149,8 @@ def _doubts(job: _Job) -> list[str]:
     return [f"Whether the site has {', '.join(modules)} cannot be seen; Moodle leaves out what it has not got."]
 
 
-def _refuse_dangers(job: _Job) -> None:
-    found = looking.dangers(job.manifest, job.info)
-    stopping = {name: what for name, what in found.items() if name not in job.request.allow}
-    if stopping:
-        raise Refused(
-            f"The backup is not restored: {'; '.join(f'{what} ({name})' for name, what in stopping.items())}.",
-            f"To do it all the same: {' '.join(f'--allow {name}' for name in stopping)}",
-            code=next(iter(stopping)),
-            details={"dangers": stopping},
-        )
+def _findings(job: _Job, means: Means) -> tuple[Finding, ...]:
+    return tuple(checks.findings(means, job.path, job.manifest, job.info, job.target))
 
 
 # --- the deed --------------------------------------------------------------------------------------------------------
@@ -164,7 +160,10 @@ def restore(means: Means, request: RestoreRequest, on_progress: OnProgress) -> R
     """Restore into a new course or, where the release's script can, into one there is. Writes to the site."""
     started = time.monotonic()
     with _prepared(means, request, on_progress) as job:
-        _refuse_dangers(job)
+        found = _findings(job, means)
+        refusal = findings.refusal(found, request.allow)
+        if refusal is not None:
+            raise refusal
         known, before = frozenset[int](), Counts(0, {}, 0)
         if request.category_id is not None:
             known = frozenset(looking.in_category(job.ws, request.category_id))
@@ -188,6 +187,7 @@ def restore(means: Means, request: RestoreRequest, on_progress: OnProgress) -> R
             activities={},
             warnings=(_UNTOLD, *_doubts(job)),
             seconds=round(time.monotonic() - started, 3),
+            findings=found,
         )
 
 
@@ -283,11 +283,11 @@ def _precheck(job: _Job, details: dict[str, Any]) -> Refused:
         names = ", ".join(conflicts[:50]) + (f", … ({len(conflicts)} in all)" if len(conflicts) > 50 else "")
         details |= {"conflicts": list(conflicts[:50]), "count": len(conflicts)}
         message = f"The site has other people under the same usernames: {names}."
-        return Refused(message, _PEOPLE, code="user_conflict", details=details)
+        return Refused(message, PEOPLE, code="user_conflict", details=details)
     people = job.manifest.counts.users
     message = "Moodle's pre-check found errors, which its script keeps to itself."
     if not people:
         return Refused(message, "The engine 'runner' shows them.", code="precheck", details=details)
     of = f"{people} people" if people > 1 else "one person"
     message += f" The backup holds {of}; most often an account conflicts or may not be created."
-    return Refused(message, _PEOPLE, code="precheck", details=details)
+    return Refused(message, PEOPLE, code="precheck", details=details)

@@ -46,6 +46,7 @@ from moodlectl.site.port import (
     Section,
     Setting,
     SiteInfo,
+    Standing,
     UsersAgainst,
     UsersQuestion,
     WebCopy,
@@ -262,6 +263,13 @@ class LiveSite:
         return against.by_web(self._webservice, people, question, on_progress)
 
     # --- restores ---------------------------------------------------------------------------------------------------
+
+    def standing(self, course_id: int, *, as_user: str | None = None) -> Standing:
+        """Who and what stands in the way of changing a course. Needs a shell. Reads only."""
+        from moodlectl.site.live import restore
+
+        host = self._host("looking at who is in a course")
+        return restore.standing(host, course_id, acting=self._acting(as_user))
 
     def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
         """What that restore would do. Needs a shell. Leaves nothing behind."""

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
-from moodlectl.errors import Failed, NotFound, UsageError
+from moodlectl import findings
+from moodlectl.errors import Failed, MoodlectlError, NotFound, UsageError
+from moodlectl.findings import Finding
 from moodlectl.site.port import (
     Counts,
     Course,
@@ -25,6 +27,7 @@ from moodlectl.site.port import (
     RestoreRequest,
     RestoreSource,
     Setting,
+    Standing,
     UsersOutcome,
     no_progress,
 )
@@ -59,10 +62,16 @@ def _restore(runner: Runner, request: RestoreRequest, on_progress: OnProgress, *
     params = restore_params(request, source, dry_run=dry_run)
     path = request.source.path
     chunks = None if path is None else read_chunks(path, int(source["size"]))
-    reply: Record = runner.do(
-        "restore", params, acting=request.as_user, source=chunks, on_progress=on_progress
-    )
-    return reply
+    try:
+        reply: Record = runner.do("restore", params, acting=request.as_user, source=chunks, on_progress=on_progress)
+        return reply
+    except MoodlectlError as error:
+        if "findings" in error.details:
+            found = [findings.of_record(one) for one in error.details["findings"]]
+            error.details["findings"] = [
+                one.as_dict(request.allow) for one in findings.worst_first(found, request.allow)
+            ]
+        raise
 
 
 # --- asking ---------------------------------------------------------------------------------------------------
@@ -170,6 +179,7 @@ def item_params(items: ItemChoice) -> dict[str, list[int] | None]:
 
 def read_plan(reply: Record, request: RestoreRequest) -> RestorePlan:
     """The plan that ``moodlectl_restore_plan`` answered with."""
+    found = read_findings(reply)
     target = reply.get("target")
     counts = reply.get("target_counts")
     return RestorePlan(
@@ -185,7 +195,8 @@ def read_plan(reply: Record, request: RestoreRequest) -> RestorePlan:
         backup_release=str(reply["backup_release"]),
         site_release=str(reply["site_release"]),
         same_site=bool(reply["same_site"]),
-        dangers=_words(reply["dangers"]),
+        dangers=findings.of_names(found),
+        findings=found,
     )
 
 
@@ -206,6 +217,34 @@ def read_restored(reply: Record) -> Restored:
         backups_kept=reply.get("backups_kept"),
         sections={int(old): int(new) for old, new in _pairs(reply.get("sections"))},
         settings=dict(_pairs(reply.get("settings"))),
+        findings=read_findings(reply),
+    )
+
+
+def read_findings(reply: Record) -> tuple[Finding, ...]:
+    """What ``moodlectl_restore_find`` wrote down; an account of an older moodlectl has none."""
+    return tuple(findings.of_record(each) for each in reply.get("findings") or ())
+
+
+def standing(runner: Runner, course_id: int, *, acting: str | None = None) -> Standing:
+    """Who and what stands in the way of changing a course (``moodlectl_call_course_standing``). Reads only."""
+    return read_standing(runner.ask("course_standing", {"course_id": course_id}, acting=acting))
+
+
+def read_standing(reply: Record) -> Standing:
+    """What ``moodlectl_call_course_standing`` answered with."""
+    restored = reply["restored"]
+    return Standing(
+        students=int(reply["students"]),
+        grades=int(reply["grades"]),
+        submissions=int(reply["submissions"]),
+        visitors=int(reply["visitors"]),
+        last_visit=_moment(reply["last_visit"]),
+        active=int(reply["active"]),
+        running=_words(reply["running"]),
+        restored=None
+        if restored is None
+        else tuple((datetime.fromtimestamp(int(at), UTC), origin) for at, origin in restored),
     )
 
 

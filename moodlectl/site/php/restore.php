@@ -35,10 +35,12 @@ final class moodlectl_restore_job {
     public $samesite = false;
     /** @var array {sections: [id => bool], activities: [cmid => bool]} */
     public $chosen = [];
-    /** @var array danger => what was found */
-    public $dangers = [];
+    /** @var array[] what was found before it, see moodlectl_restore_find */
+    public $findings = [];
     /** @var string[] frankenstyle names */
     public $missing = [];
+    /** @var string[] frankenstyle names of what is there and switched off */
+    public $disabled = [];
     /** @var string[] content hashes that neither archive nor pool hold */
     public $lost = [];
     /** @var restore_controller|null the controller in use */
@@ -121,9 +123,12 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
     try {
         moodlectl_restore_includes();
         $job->deed = moodlectl_deed_open($params, 'restore', $io);
+        moodlectl_restore_find_state($job);
         moodlectl_restore_find_target($job);
         moodlectl_restore_check_texts($job);
         moodlectl_restore_find_place($job);
+        moodlectl_restore_find_use($job);
+        moodlectl_restore_refuse($job);
         moodlectl_restore_receive($job);
         moodlectl_restore_unpack($job);
         moodlectl_contents_fill($job->base);
@@ -132,17 +137,22 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         moodlectl_restore_prepare_place($job);
         moodlectl_restore_leave_course($job);
         moodlectl_restore_find_dangers($job);
-        if (!$job->dryrun) {
-            moodlectl_restore_refuse_dangers($job);
-        }
+        moodlectl_restore_find_damage($job);
+        moodlectl_restore_refuse($job);
         moodlectl_restore_open($job);
         moodlectl_restore_find_people($job);
+        moodlectl_restore_find_left_out($job);
+        moodlectl_restore_find_roles($job);
+        moodlectl_restore_find_names($job);
+        moodlectl_restore_find_use($job);
+        moodlectl_restore_refuse($job);
         $job->checkpoint();
         $result = $job->dryrun ? moodlectl_restore_plan($job) : moodlectl_restore_do($job);
         $result['seconds'] = round(microtime(true) - $started, 3);
         $job->deed->phase('done', ['result' => $result]);
         return $result;
     } catch (Throwable $e) {
+        moodlectl_restore_tell_findings($job, $e);
         moodlectl_restore_clean($job);
         $job->deed->failed($e);
         throw $e;
@@ -194,18 +204,6 @@ function moodlectl_restore_find_target(moodlectl_restore_job $job) {
     }
 }
 
-/** Refuses, as class access, where the acting user lacks a capability. */
-function moodlectl_restore_need(moodlectl_restore_job $job, $capability) {
-    if (has_capability($capability, $job->context, $job->userid)) {
-        return;
-    }
-    $username = $job->io->acting->username;
-    $where = $job->category ? "the category {$job->category->name}" : "the course {$job->course->shortname}";
-    throw new moodlectl_error('access', 'no_capability', "The user $username lacks $capability in $where.",
-        'Act as somebody who has it (--as USERNAME), or give that user a role that allows it.',
-        ['capability' => $capability, 'username' => $username]);
-}
-
 /** Checks names, idnumber, date and visibility before anything else is done (course/lib.php, course/edit_form.php). */
 function moodlectl_restore_check_texts(moodlectl_restore_job $job) {
     global $DB;
@@ -227,8 +225,9 @@ function moodlectl_restore_check_texts(moodlectl_restore_job $job) {
             $other = $DB->get_record_select('course', "$name = ? AND id <> ?", [$value, $own], 'id, fullname',
                 IGNORE_MULTIPLE);
             if ($other) {
-                throw new moodlectl_error('refused', $name . '_taken', "The $name $value belongs to another course.",
-                    "Choose another with --$name.", ['course_id' => (int)$other->id, $name => $value]);
+                moodlectl_restore_find($job, $name . '_taken', 'forbidden', "The $name $value belongs to another course, "
+                    . "{$other->fullname} (id:{$other->id}).", "Choose another with --$name.",
+                    ['course_id' => (int)$other->id, $name => $value]);
             }
         }
     }
@@ -319,11 +318,14 @@ function moodlectl_restore_plan(moodlectl_restore_job $job) {
     $settings = moodlectl_restore_list_settings($job);
     if ($job->mode === 'new') {
         $precheck = moodlectl_restore_foresee($job);
+    } else if (moodlectl_restore_lacks($job)) {
+        $precheck = moodlectl_restore_foresee($job);
     } else if ($job->people['conflicts'] || $job->people['uncreatable']) {
         $precheck['errors'] = moodlectl_restore_people_words($job);
     } else {
         $precheck = moodlectl_restore_precheck($job);
     }
+    moodlectl_restore_find_precheck($job, $precheck);
     list($fullname, $shortname) = moodlectl_restore_final_names($job);
     return [
         'precheck' => $precheck + ['missing_plugins' => $job->missing],
@@ -337,7 +339,7 @@ function moodlectl_restore_plan(moodlectl_restore_job $job) {
         'backup_release' => (string)$job->info->moodle_release,
         'site_release' => $CFG->release,
         'same_site' => $job->samesite,
-        'dangers' => array_keys($job->dangers),
+        'findings' => $job->findings,
         'warnings' => $job->warnings,
     ];
 }

@@ -1,40 +1,55 @@
 <?php
 // What may go wrong with a restore without a word from Moodle, found by comparing the backup with the site.
 
-/** Finds every danger of port.DANGERS that applies to the chosen part of the backup. */
+/** Finds every danger of findings.DANGERS that lies in the chosen part of the backup. */
 function moodlectl_restore_find_dangers(moodlectl_restore_job $job) {
     global $CFG;
     // The first eight digits of a version are its branch's date: 4.5.6 is not newer than 4.5.2 in that sense; Moodle
     // itself warns of any newer build (backup/util/helper/restore_prechecks_helper.class.php, noticenewerbackup).
     if ((int)substr((string)$job->info->moodle_version, 0, 8) > (int)substr((string)$CFG->version, 0, 8)) {
-        $job->dangers['newer-backup'] = 'it was made by Moodle ' . $job->info->moodle_release
-            . ", this site has {$CFG->release}";
+        moodlectl_restore_find($job, 'newer-backup', 'danger', "The backup was made by Moodle {$job->info->moodle_release}; "
+            . "this site has {$CFG->release}. Moodle restores it without a promise.", 'Update the site first, or restore a '
+            . 'backup from an older site. To try it all the same: --allow newer-backup',
+            ['backup' => (string)$job->info->moodle_release, 'site' => $CFG->release]);
     }
     $job->missing = moodlectl_restore_missing_plugins($job);
     if ($job->missing) {
-        $job->dangers['missing-plugins'] = 'the site lacks ' . implode(', ', $job->missing);
+        $lost = moodlectl_restore_lost_activities($job);
+        moodlectl_restore_find($job, 'missing-plugins', 'danger', 'The site lacks ' . implode(', ', $job->missing)
+            . '; what the backup holds of them is left out without a word from Moodle.' . ($lost
+                ? ' These activities are lost: ' . implode(', ', array_slice($lost, 0, 10)) . (count($lost) > 10 ? ', …' : '')
+                    . '.' : ''),
+            'Have an administrator install them. To go without: --allow missing-plugins',
+            ['missing_plugins' => $job->missing, 'activities' => array_slice($lost, 0, 200)]);
+    }
+    if ($job->disabled) {
+        moodlectl_restore_find($job, 'disabled-plugins', 'warning', 'Switched off on this site: '
+            . implode(', ', $job->disabled) . '. Enrolments of such a method are not restored, such activities are hidden.',
+            'Have an administrator switch them on.', ['plugins' => $job->disabled]);
     }
     if (empty($job->info->include_files)) {
         $files = moodlectl_restore_missing_contents($job);
         if ($files) {
-            $job->dangers['without-files'] = 'it carries no files, and the site has not got ' . count($job->lost)
-                . ' of them (' . implode(', ', array_slice($files, 0, 5)) . (count($files) > 5 ? ', …' : '') . ')';
+            moodlectl_restore_find($job, 'without-files', 'danger', 'The backup carries no files, and the site has not got '
+                . count($job->lost) . ' of the contents: ' . implode(', ', array_slice($files, 0, 5))
+                . (count($files) > 5 ? ', …' : '') . '. They will be missing.',
+                'Make the backup with its files (--with files). To go without: --allow without-files',
+                ['files' => array_slice($files, 0, 200), 'contents' => array_slice(array_keys($job->lost), 0, 200),
+                    'count' => count($job->lost)]);
         }
     }
 }
 
-/** Refuses what nobody has allowed; the code is the first such danger, the details name all. */
-function moodlectl_restore_refuse_dangers(moodlectl_restore_job $job) {
-    $stopping = array_diff_key($job->dangers, array_flip($job->params['allow']));
-    if ($stopping) {
-        $words = [];
-        foreach ($stopping as $name => $what) {
-            $words[] = "$what ($name)";
+/** The chosen activities whose module the site has not got, as `module "title"`. */
+function moodlectl_restore_lost_activities(moodlectl_restore_job $job) {
+    list(, $activities) = moodlectl_restore_contents($job);
+    $lost = [];
+    foreach ($activities as $cmid => $activity) {
+        if ($job->chosen['activities'][$cmid] && in_array('mod_' . $activity['module'], $job->missing, true)) {
+            $lost[] = $activity['module'] . ' "' . $activity['title'] . '"';
         }
-        throw new moodlectl_error('refused', key($stopping), 'The backup is not restored: ' . implode('; ', $words) . '.',
-            'To do it all the same: --allow ' . implode(' --allow ', array_keys($stopping)),
-            ['dangers' => $stopping, 'missing_plugins' => $job->missing]);
     }
+    return $lost;
 }
 
 /**
@@ -58,8 +73,11 @@ function moodlectl_restore_missing_plugins(moodlectl_restore_job $job) {
         moodlectl_restore_need_of_activity($job->base . '/' . $activity['directory'], $activity['module'], $needed);
     }
     foreach ($off('blocks') ? [] : $directories as $directory) {
-        foreach (backup_general_helper::get_blocks_from_path($job->base . '/' . $directory) as $name) {
-            $needed['block_' . $name] = true;
+        // Moodle's own list of them (backup_general_helper::get_blocks_from_path) leaves out what it has not got.
+        foreach (glob($job->base . '/' . $directory . '/blocks/*_*/block.xml') ?: [] as $path) {
+            if (preg_match('/^([a-z][a-z0-9_]*)_[0-9]+$/', basename(dirname($path)), $m)) {
+                $needed['block_' . $m[1]] = true;
+            }
         }
     }
     if (!empty($job->info->original_course_format) && $job->info->type === backup::TYPE_1COURSE
@@ -76,10 +94,19 @@ function moodlectl_restore_missing_plugins(moodlectl_restore_job $job) {
         $unable = $type === 'mod' && isset($there[$name]) && !plugin_supports('mod', $name, FEATURE_BACKUP_MOODLE2);
         if (!isset($there[$name]) || $unable) {
             $missing[] = $plugin;
+        } else if (moodlectl_restore_is_disabled($type, $name)) {
+            $job->disabled[] = $plugin;
         }
     }
     sort($missing);
     return $missing;
+}
+
+/** Whether an administrator has switched a module or an enrolment method off (enrol_is_enabled, table modules, all). */
+function moodlectl_restore_is_disabled($type, $name) {
+    global $DB;
+    return ($type === 'enrol' && !enrol_is_enabled($name))
+        || ($type === 'mod' && $DB->record_exists('modules', ['name' => $name, 'visible' => 0]));
 }
 
 /** Grading methods and, in quizzes, question behaviours of an activity. */
@@ -169,7 +196,7 @@ function moodlectl_restore_question_bank(moodlectl_restore_job $job) {
     return $bank;
 }
 
-/** Files of a backup without contents that the site's pool cannot supply: their names; the hashes go to $job->lost. */
+/** Files whose contents neither the backup nor the site's pool holds: their names; the hashes go to $job->lost. */
 function moodlectl_restore_missing_contents(moodlectl_restore_job $job) {
     $storage = get_file_storage();
     $known = [];
@@ -179,7 +206,9 @@ function moodlectl_restore_missing_contents(moodlectl_restore_job $job) {
             return;
         }
         if (!isset($known[$file->contenthash])) {
-            $known[$file->contenthash] = moodlectl_restore_in_pool($storage, $file);
+            $hash = $file->contenthash;
+            $known[$hash] = (int)$file->filesize === 0 || is_file("$job->base/files/" . substr($hash, 0, 2) . "/$hash")
+                || moodlectl_restore_in_pool($storage, $file);
         }
         if (!$known[$file->contenthash]) {
             $job->lost[$file->contenthash] = true;

@@ -69,12 +69,14 @@ function moodlectl_restore_controller(moodlectl_restore_job $job, $courseid, $us
 /**
  * Opens the backup with the settings asked for. A new course does not exist yet: its plan is then made against the
  * front page by an administrator, which writes nothing, and the acting user's permissions are applied to it as they
- * are in the category (backup/controller/restore_controller.class.php, restore_check.class.php, 3.9 to 5.1).
+ * are in the category (backup/controller/restore_controller.class.php, restore_check.class.php, 3.9 to 5.1). So is the
+ * plan for somebody who may not restore at all, to tell what else stands against it.
  */
 function moodlectl_restore_open(moodlectl_restore_job $job) {
     moodlectl_restore_close($job);
-    if ($job->mode === 'new') {
-        $controller = moodlectl_restore_controller($job, SITEID, get_admin()->id);
+    if ($job->mode === 'new' || moodlectl_restore_lacks($job)) {
+        $course = $job->mode === 'new' ? SITEID : $job->course->id;
+        $controller = moodlectl_restore_controller($job, $course, get_admin()->id);
         moodlectl_restore_lock_as($job, $controller->get_plan());
     } else {
         $controller = moodlectl_restore_controller($job, $job->course->id, $job->userid);
@@ -207,6 +209,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         }
         $precheck = moodlectl_restore_precheck($job);
         moodlectl_restore_refuse_errors($precheck);
+        moodlectl_restore_find_precheck($job, $precheck);
         $job->checkpoint();
         if ($job->mode !== 'new') {
             moodlectl_restore_begin($job);
@@ -247,6 +250,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         'sections' => (object)$sections,
         'settings' => (object)$settings,
         'backups_kept' => $job->putback,
+        'findings' => $job->findings,
         'warnings' => $job->warnings,
     ];
 }

@@ -139,14 +139,18 @@ function moodlectl_restore_configure(moodlectl_restore_job $job, restore_control
     $asked += moodlectl_restore_wishes($job, $all, ['users', 'activities']);
     foreach (['users', 'activities'] as $name) {
         if (isset($asked[$name])) {
-            moodlectl_restore_set($all[$name][0], $asked[$name]);
+            moodlectl_restore_try($job, function() use ($all, $asked, $name) {
+                moodlectl_restore_set($all[$name][0], $asked[$name]);
+            });
         }
     }
     moodlectl_restore_defaults($all, array_diff_key($hierarchy, $asked));
     $asked += moodlectl_restore_wishes($job, $all, array_diff($job->params['wishes'], ['users', 'activities']));
     moodlectl_restore_set_items($job, $all);
     foreach ($asked as $name => $value) {
-        moodlectl_restore_set($all[$name][0], $value);
+        moodlectl_restore_try($job, function() use ($all, $name, $value) {
+            moodlectl_restore_set($all[$name][0], $value);
+        });
     }
     foreach ($plan->get_tasks() as $task) {
         foreach ($task->get_settings() as $setting) {
@@ -155,9 +159,25 @@ function moodlectl_restore_configure(moodlectl_restore_job $job, restore_control
             }
         }
     }
-    moodlectl_restore_set_texts($job, $all);
+    moodlectl_restore_try($job, function() use ($job, $all) {
+        moodlectl_restore_set_texts($job, $all);
+    });
     $controller->process_ui_event();
-    moodlectl_restore_check_kept($asked, $all);
+    moodlectl_restore_try($job, function() use ($asked, $all) {
+        moodlectl_restore_check_kept($asked, $all);
+    });
+}
+
+/** Does it; in a plan, a setting that is locked is one more finding, and the looking goes on. */
+function moodlectl_restore_try(moodlectl_restore_job $job, $function) {
+    try {
+        $function();
+    } catch (moodlectl_error $e) {
+        if (!$job->dryrun || $e->class !== 'refused') {
+            throw $e;
+        }
+        moodlectl_restore_find($job, $e->errcode, 'forbidden', $e->getMessage(), $e->hint, $e->details);
+    }
 }
 
 /** Settings of those names that are wished for and may be switched on: [name => true]; what may not is warned of. */
@@ -323,7 +343,9 @@ function moodlectl_restore_set_items(moodlectl_restore_job $job, array $all) {
                 continue;
             }
             // Something that is out already because what holds it is out is not raised, and not complained of.
-            moodlectl_restore_set($setting, $wanted);
+            moodlectl_restore_try($job, function() use ($setting, $wanted) {
+                moodlectl_restore_set($setting, $wanted);
+            });
         }
     }
 }

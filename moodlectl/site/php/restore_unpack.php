@@ -81,11 +81,43 @@ function moodlectl_restore_receive(moodlectl_restore_job $job) {
 
 /** Copies a stored backup; a file in the external directory of automated backups likewise. */
 function moodlectl_restore_copy_stored(moodlectl_restore_job $job, array $locator) {
-    list($size, $copy) = moodlectl_restore_stored_source($job, $locator);
+    list($size, $copy, $sha1) = moodlectl_restore_stored_source($job, $locator);
     moodlectl_restore_need_space($job, [$job->archivedir => $size * 2], 'a copy of the backup file and its content');
     if (!$copy($job->archive) || filesize($job->archive) !== $size) {
         throw new moodlectl_error('failed', 'copy_failed', 'The stored backup could not be copied to '
             . $job->archivedir . '.', 'Check the disk, and whether the site\'s file pool still holds the file.');
+    }
+    if ($sha1 !== null && sha1_file($job->archive) !== $sha1) {
+        throw new moodlectl_error('refused', 'damaged', 'The stored backup is damaged: its content is no longer what the '
+            . 'site has written down for it.', 'Restore another one; the site\'s disk should be looked at.', ['sha1' => $sha1]);
+    }
+}
+
+/** Contents of a stored backup that are not what their names say; a file that is sent here was looked through before. */
+function moodlectl_restore_find_damage(moodlectl_restore_job $job) {
+    if ($job->params['source']['kind'] !== 'stored') {
+        return;
+    }
+    $bad = [];
+    foreach (glob($job->base . '/files/*/*') ?: [] as $path) {
+        if (is_file($path) && sha1_file($path) !== basename($path)) {
+            $bad[] = basename($path);
+        }
+    }
+    if ($bad) {
+        moodlectl_restore_find($job, 'not-whole', 'danger', 'The stored backup is damaged: ' . count($bad)
+            . ' of its contents are not what their names say.', 'Restore another one. To try it all the same: '
+            . '--allow not-whole', ['contents' => array_slice($bad, 0, 200)]);
+    }
+    if (empty($job->info->include_files)) {
+        return;
+    }
+    $names = moodlectl_restore_missing_contents($job);
+    if ($names) {
+        moodlectl_restore_find($job, 'not-whole', 'danger', 'The stored backup names ' . count($job->lost) . ' contents that it '
+            . 'does not hold, and that the site has not got: ' . implode(', ', array_slice($names, 0, 5))
+            . (count($names) > 5 ? ', …' : '') . '.', 'Restore another one. To go without: --allow not-whole',
+            ['files' => array_slice($names, 0, 200)]);
     }
 }
 
@@ -129,7 +161,8 @@ function moodlectl_restore_unpack(moodlectl_restore_job $job) {
     if (!$sizes['names']) {
         moodlectl_restore_refuse_garbage('it has no moodle_backup.xml');
     }
-    moodlectl_restore_need_space($job, [$job->base => $sizes['total'], $CFG->dataroot => $sizes['pool']],
+    moodlectl_restore_need_space($job, [$job->base => $sizes['total'],
+        empty($CFG->filedir) ? $CFG->dataroot : $CFG->filedir => $sizes['pool']],
         'the unpacked backup and its files');
     $job->checkpoint();
     $trouble = '';
@@ -271,15 +304,15 @@ function moodlectl_restore_remove_files(moodlectl_restore_job $job) {
     }
 }
 
-/** Size of a stored backup, and a function that copies it to a path; the acting user must be allowed to have it. */
+/** Size of a stored backup, a function that copies it to a path, and its sha1 if the site knows it; the acting user must be allowed to have it. */
 function moodlectl_restore_stored_source(moodlectl_restore_job $job, array $locator) {
     $found = moodlectl_locate_backup($locator);
     if (isset($found['file'])) {
         return [(int)$found['file']->get_filesize(), function($to) use ($found) {
             return $found['file']->copy_content_to($to);
-        }];
+        }, $found['file']->get_contenthash()];
     }
     return [(int)filesize($found['path']), function($to) use ($found) {
         return copy($found['path'], $to);
-    }];
+    }, null];
 }

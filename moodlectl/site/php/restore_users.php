@@ -101,17 +101,26 @@ function moodlectl_restore_find_people(moodlectl_restore_job $job) {
         return;
     }
     moodlectl_restore_classify_people($job);
-    $bad = array_merge($job->people['conflicts'], $job->people['uncreatable']);
+    $people = $job->people;
+    $bad = array_merge($people['conflicts'], $people['uncreatable']);
     if (!$bad) {
+        if ($people['matched'] || $people['created']) {
+            moodlectl_restore_find($job, 'people', 'note', "People of the backup: {$people['matched']} have an account here, "
+                . "{$people['created']} accounts will be made.", '', ['matched' => $people['matched'],
+                'created' => $people['created']]);
+        }
         return;
     }
     if ($job->params['users_conflict'] === 'without-users') {
         $job->withoutpeople = true;
-        $job->warnings[] = 'Restored without people and their data, because ' . count($bad)
+        $text = 'Restored without people and their data, because ' . count($bad)
             . ' of them cannot be restored: ' . implode(', ', array_slice($bad, 0, 50)) . '.';
+        $job->warnings[] = $text;
+        moodlectl_restore_find($job, 'people', 'warning', $text, '', ['conflicts' => array_slice($people['conflicts'], 0, 50),
+            'uncreatable' => array_slice($people['uncreatable'], 0, 50)]);
         moodlectl_restore_open($job);
-    } else if (!$job->dryrun) {
-        moodlectl_restore_refuse_people($job);
+    } else {
+        moodlectl_restore_find_bad_people($job);
     }
 }
 
@@ -189,23 +198,30 @@ function moodlectl_restore_people_words(moodlectl_restore_job $job) {
     return $words;
 }
 
-function moodlectl_restore_refuse_people(moodlectl_restore_job $job) {
-    $details = ['precheck' => moodlectl_restore_people_words($job),
-        'conflicts' => array_slice($job->people['conflicts'], 0, 50),
-        'uncreatable' => array_slice($job->people['uncreatable'], 0, 50), 'count' => count($job->people['conflicts'])];
+/** Writes down who is in conflict, and who cannot be created with the acting user's rights. */
+function moodlectl_restore_find_bad_people(moodlectl_restore_job $job) {
+    global $CFG;
+    $people = $job->people;
+    $details = ['precheck' => moodlectl_restore_people_words($job), 'conflicts' => array_slice($people['conflicts'], 0, 50),
+        'uncreatable' => array_slice($people['uncreatable'], 0, 50), 'count' => count($people['conflicts'])];
     $names = function($list) {
         return implode(', ', array_slice($list, 0, 50)) . (count($list) > 50 ? ', … (' . count($list) . ' in all)' : '');
     };
-    if ($job->people['conflicts']) {
-        throw new moodlectl_error('refused', 'user_conflict', 'The site has other people under the same usernames: '
-            . $names($job->people['conflicts']) . '.', 'If they are the same people, say so: --map '
-            . $job->people['conflicts'][0] . '=' . $job->people['conflicts'][0] . ' (OLD=NEW, repeatable; - leaves them out), '
-            . 'or --user-map FILE.csv for many. Or restore without people: --on-user-conflict without-users.',
-            $details);
+    if ($people['conflicts']) {
+        moodlectl_restore_find($job, 'user_conflict', 'forbidden', 'The site has other people under the same usernames: '
+            . $names($people['conflicts']) . '.', 'If they are the same people, say so: --map '
+            . $people['conflicts'][0] . '=' . $people['conflicts'][0] . ' (OLD=NEW, repeatable; - leaves them out), '
+            . 'or --user-map FILE.csv for many. Or restore without people: --on-user-conflict without-users.', $details);
     }
-    throw new moodlectl_error('refused', 'cannot_create_users', "The user {$job->io->acting->username} may not create "
-        . 'the people who are in the backup and not on the site: ' . $names($job->people['uncreatable']) . '.',
-        'Act as somebody who may (--as USERNAME), or restore without people: --without users', $details);
+    if ($people['uncreatable']) {
+        $off = !empty($CFG->disableusercreationonrestore);
+        $ask = moodlectl_whom_to_ask('moodle/restore:createuser', $job->context);
+        moodlectl_restore_find($job, 'cannot_create_users', 'forbidden', ($off ? 'The site makes no accounts on restore '
+            . '($CFG->disableusercreationonrestore)' : "The user {$job->io->acting->username} may not create (moodle/restore:"
+            . 'createuser, moodle/restore:userinfo) the people') . ' who are in the backup and not on the site: '
+            . $names($people['uncreatable']) . '.', ($off ? 'Make the accounts first' : 'Act as somebody who may (--as '
+            . "USERNAME), or ask: $ask") . '. Or restore without people: --without users', $details + ['ask' => $ask]);
+    }
 }
 
 /** port.UsersOutcome */

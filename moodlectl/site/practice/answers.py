@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moodlectl import findings
 from moodlectl.errors import AccessError, Failed, NotFound, Refused, UsageError
+from moodlectl.findings import Finding
 from moodlectl.site.partfile import PartFile
 from moodlectl.site.port import (
     ALL,
@@ -46,6 +49,7 @@ from moodlectl.site.port import (
     Section,
     Setting,
     SiteInfo,
+    Standing,
     UsersAgainst,
     UsersQuestion,
     Verdict,
@@ -395,15 +399,25 @@ class PracticeSite:
 
     # --- restores -------------------------------------------------------------------------------------------
 
+    def standing(self, course_id: int, *, as_user: str | None = None) -> Standing:
+        """Who and what stands in the way of changing a course. Reads only."""
+        from moodlectl.site.practice import checks
+
+        self._require_course(course_id)
+        return checks.standing(self.store.load(course_id))
+
     def restore_plan(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> RestorePlan:
         """What that restore would do, with the pre-check. Leaves nothing behind."""
-        from moodlectl.site.practice import restorer
+        from moodlectl.site.practice import checks, restorer
 
         acting, target = self._target(request)
-        read = self._read(request, on_progress, keep_files=False)
-        with self.store.transaction(keep=False):
-            prepared = restorer.prepare(self.store, request, read, acting, self._loaded(target))
-            fullname, shortname = restorer.final_names(self.store, prepared)
+        found = list(checks.on_the_way(self.store, request, acting, target))
+        with _telling(found):
+            read = self._read(request, on_progress, keep_files=False)
+            with self.store.transaction(keep=False):
+                prepared = restorer.prepare(self.store, request, read, acting, self._loaded(target))
+                fullname, shortname = names = restorer.final_names(self.store, prepared)
+        found += checks.of_prepared(self.store, prepared, acting, names)
         return RestorePlan(
             request=request,
             precheck=prepared.precheck,
@@ -417,20 +431,25 @@ class PracticeSite:
             backup_release=read.fact("moodle_release"),
             site_release=RELEASE,
             same_site=prepared.same_site,
-            dangers=tuple(prepared.dangers),
+            dangers=findings.of_names(found),
+            findings=tuple(found),
         )
 
     def restore(self, request: RestoreRequest, on_progress: OnProgress = no_progress) -> Restored:
         """Do it, wholly or not at all. Writes to the site."""
-        from moodlectl.site.practice import deeds, restorer
+        from moodlectl.site.practice import checks, deeds, restorer
 
         started = time.monotonic()
         acting, target = self._target(request)
+        found = list(checks.on_the_way(self.store, request, acting, target))
+        _refuse(found, request)
         try:
             with self.store.transaction():
                 read = self._read(request, on_progress, keep_files=True)
                 prepared = restorer.prepare(self.store, request, read, acting, self._loaded(target))
-                restorer.refuse(prepared, acting.user.username)
+                names = restorer.final_names(self.store, prepared)
+                found += checks.of_prepared(self.store, prepared, acting, names)
+                _refuse(found, request)
                 expected, precheck = prepared.expected, prepared.precheck
                 before = count(prepared.target) if prepared.target else Counts()
                 on_progress(Progress("restore", 0, 2))
@@ -453,6 +472,7 @@ class PracticeSite:
                     seconds,
                     sections=done.sections,
                     settings={name: setting.value for name, setting in prepared.sheet.settings.items()},
+                    findings=tuple(found),
                 )
                 deeds.keep(self.store, request.deed, restored)
         except BaseException:
@@ -463,28 +483,14 @@ class PracticeSite:
         return restored
 
     def _target(self, request: RestoreRequest) -> tuple[Actor, Course | None]:
-        """The acting user and the course restored into; checks rights and names as Moodle's pages do."""
+        """The acting user and the course restored into."""
         acting, target = self._actor(request.as_user), None
         if request.source.course is not None:
             self._source_course(request.source.course, acting, request.course_id)
         if request.mode == "new":
             self._require_category(request.category_id or 0)
-            acting.need("moodle/course:create", None, "create courses", "no_capability")
         else:
             target = self._require_course(request.course_id or 0)
-            needed = "restoretargetimport" if is_import(request) else "restorecourse"
-            acting.need(f"moodle/restore:{needed}", target.id, "restore into this course", "no_capability")
-        for name in ("shortname", "idnumber"):
-            value = getattr(request, name)
-            if value and self.store.rows(
-                f"SELECT 1 FROM courses WHERE {name} = ? AND id <> ?", value, target.id if target else 0
-            ):
-                raise Refused(
-                    f"The {name} {value} belongs to another course.",
-                    f"Choose another with --{name}.",
-                    code=f"{name}_taken",
-                    details={name: value},
-                )
         return acting, target
 
     def _source_course(self, source: CourseSource, acting: Actor, target: int | None) -> None:
@@ -645,6 +651,23 @@ class PracticeSite:
 def is_import(request: RestoreRequest) -> bool:
     """Whether Moodle's rules of an import hold."""
     return request.source.course is not None and request.source.course.rules == "import"
+
+
+def _refuse(found: Sequence[Finding], request: RestoreRequest) -> None:
+    """Raises what stands against the restore, if anything does."""
+    refusal = findings.refusal(found, request.allow)
+    if refusal is not None:
+        raise refusal
+
+
+@contextmanager
+def _telling(found: Sequence[Finding]) -> Iterator[None]:
+    """An error that ends the looking takes along what had been found until then."""
+    try:
+        yield
+    except Refused as error:
+        error.details.setdefault("findings", [one.as_dict() for one in found])
+        raise
 
 
 def _time(seconds: int) -> datetime | None:

@@ -123,37 +123,6 @@ def prepare(store: Store, request: RestoreRequest, read: Read, actor: Actor, tar
     return prepared
 
 
-def refuse(prepared: Prepared, username: str) -> None:
-    """Raises Refused for a danger that was not accepted, and for people who cannot be placed."""
-    for danger, details in prepared.dangers.items():
-        if danger not in prepared.request.allow:
-            words = {
-                "newer-backup": "The backup was made by a newer Moodle than this site's.",
-                "missing-plugins": f"The site lacks plugins that the backup needs: {', '.join(prepared.missing)}.",
-                "without-files": "The backup carries no files and the site has not got them all.",
-            }
-            raise Refused(words[danger], f"Accept it with --allow {danger}.", code=danger, details=details)
-    matches = prepared.matches
-    if prepared.request.users_conflict == "without-users" or not matches.words:
-        return
-    if matches.conflicts:
-        raise Refused(
-            f"The site has other people under the same usernames: {', '.join(matches.conflicts[:50])}.",
-            f"If they are the same people, say so: --map {matches.conflicts[0]}={matches.conflicts[0]} (OLD=NEW,"
-            " repeatable; - leaves them out), or --user-map FILE.csv for many. Or restore without people:"
-            " --on-user-conflict without-users.",
-            code="user_conflict",
-            details={"precheck": list(matches.words), "conflicts": matches.conflicts[:50]},
-        )
-    raise Refused(
-        f"The user {username} may not create the people who are in the backup and not on the site:"
-        f" {', '.join(matches.uncreatable[:50])}.",
-        "Act as somebody who may (--as USERNAME), or restore without people: --without users",
-        code="cannot_create_users",
-        details={"uncreatable": matches.uncreatable[:50]},
-    )
-
-
 @dataclass(frozen=True)
 class CarriedOut:
     """The course's id, and old course module and section ids to new ones."""
@@ -251,11 +220,12 @@ def _dangers(store: Store, prepared: Prepared) -> dict[str, Mapping[str, object]
     if _is_newer(read):
         found["newer-backup"] = {"backup": read.fact("moodle_release"), "site": RELEASE}
     if prepared.missing:
-        found["missing-plugins"] = {"missing": list(prepared.missing)}
+        found["missing-plugins"] = {"missing_plugins": list(prepared.missing)}
     needed = prepared.part.content_hashes()
     lost = [each for each in needed if each not in read.contents and not store.has_content(each)]
     if lost:
-        found["without-files"] = {"files": len(lost), "contents": lost[:50]}
+        names = {text(file, "filename") for file in prepared.part.files if text(file, "contenthash") in lost}
+        found["without-files"] = {"files": sorted(names), "contents": lost[:200], "count": len(lost)}
     return found
 
 

@@ -45,7 +45,12 @@ USERS = {"matched": 2, "created": 1, "conflicts": []}
 PLAN: dict[str, Any] = {
     "precheck": PRECHECK, "users": USERS, "settings": [SETTING], "expected": COUNTS, "target": None,
     "target_counts": None, "fullname": "Été 🌱", "shortname": "src1_1", "backup_release": "4.5.6 (Build: 20250811)",
-    "site_release": "5.1+ (Build: 20251017)", "same_site": False, "dangers": ["missing-plugins"], "seconds": 0.5,
+    "site_release": "5.1+ (Build: 20251017)", "same_site": False, "seconds": 0.5,
+    "findings": [
+        {"name": "missing-plugins", "severity": "danger", "message": "The site lacks mod_hotpot.", "remedy": "Install it.",
+         "details": {"missing_plugins": ["mod_hotpot"]}, "access": False},
+        {"name": "people", "severity": "note", "message": "…", "remedy": "", "details": [], "access": False},
+    ],
 }
 DONE: dict[str, Any] = {
     "course": COURSE, "mode": "new", "precheck": PRECHECK, "users": USERS, "expected": COUNTS, "before": None,
@@ -137,6 +142,10 @@ def test_a_plan_is_read_with_settings_dangers_and_no_target() -> None:
     plan = read_plan(PLAN, asked)
     assert plan.request is asked
     assert plan.dangers == ("missing-plugins",)
+    assert [(one.name, one.severity, dict(one.details)) for one in plan.findings] == [
+        ("missing-plugins", "danger", {"missing_plugins": ["mod_hotpot"]}),
+        ("people", "note", {}),
+    ]
     assert plan.precheck.missing_plugins == ("mod_hotpot",)
     assert plan.settings[0].choices == {
         "0": "No", "1": "Yes, but only if users are included", "2": "Yes, always"}
