@@ -67,7 +67,7 @@ def day(value: Any) -> date:
         except ValueError:
             raise ValueError(f"'{words}' is no day of the calendar") from None
     if re.fullmatch(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}", words):
-        raise ValueError(f"'{words}' can be read in two ways; write YYYY-MM-DD, such as 2027-02-15")
+        raise ValueError(f"'{words}' is written in a way that can be read as two days; write YYYY-MM-DD")
     raise ValueError(f"{_shown(value)} is no day; write YYYY-MM-DD, such as 2027-02-15")
 
 

@@ -109,7 +109,7 @@ def _change(text: str, start: int) -> tuple[Change, int]:
     word = re.compile(r"(lower|upper|trim)(?=[|}])").match(text, start)
     if word:
         return _WORDS[word[1]], word.end()
-    if not re.match(r"s[^\w\s\\]", text[start:]):
+    if not re.match(r"s[^\w\s\\{}]", text[start:]):
         raise ValueError(f"'{text[start : start + 12]}' is no change; there are s/REGEX/NEW/, lower, upper, trim")
     stroke, place = text[start + 1], start + 2
     expression, place = _until(text, place, stroke)
