@@ -43,13 +43,16 @@ class Preview:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A whole plan: all courses, how many bytes move, how long that may take, and the room on this machine."""
+    """A whole plan: all courses, how many bytes move, how long that may take, and the room there is: ``free_here`` on
+    this machine, where courses pass through it, ``free_there`` on the site they go to; ``needs_there`` of it."""
 
     previews: tuple[Preview, ...]
     bytes: int
     seconds: float
     measured: bool
     free_here: int | None
+    free_there: int | None
+    needs_there: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,13 @@ def forecast(
     longest = max((preview.seconds for preview in previews), default=0.0)
     abroad = sides[0] is not sides[1]
     free = shutil.disk_usage(_existing(ledger.default_path().parent)).free if abroad else None
-    return Forecast(tuple(previews), total, max(longest, seconds / max(jobs, 1)), pace.measured, free)
+    # What is in it stays; archive and unpacked course of each restore under way go again.
+    sizes = sorted((preview.bytes or 0 for preview in previews), reverse=True)
+    needs = total + 2 * sum(sizes[:jobs])
+    there = sides[1].pressure().free
+    return Forecast(
+        tuple(previews), total, max(longest, seconds / max(jobs, 1)), pace.measured, free, there, needs
+    )
 
 
 def _existing(folder: Path) -> Path:

@@ -188,6 +188,8 @@ def _preview(state: State, plan: Plan, found: Resolution, sides: tuple[Site, Sit
         "seconds": round(told.seconds),
         "seconds_are": "measured in earlier runs" if told.measured else "a rough guess",
         "free_here": told.free_here,
+        "free_there": told.free_there,
+        "needs_there": told.needs_there,
     }
     if state.output is Output.json:
         output.print_json({"courses": rows, "totals": totals, "notes": list(found.notes)})
@@ -199,6 +201,8 @@ def _preview(state: State, plan: Plan, found: Resolution, sides: tuple[Site, Sit
             sys.stdout.write("\n" + _summary(totals))
     for note in found.notes:
         output.warn(note)
+    if told.free_there is not None and told.needs_there > told.free_there:
+        output.warn(f"{sides[1].name} has not room enough for all of it; the job would rest when it is full.")
     _refuse(state, plan.path.name, found.problems)
     output.remark(state, "Nothing was changed.")
 
@@ -240,6 +244,9 @@ def _summary(totals: Mapping[str, Any]) -> str:
     minutes, hours = f"{seconds / 60:.0f} min", f"{seconds / 3600:.1f} h"
     time = f"{seconds} s" if seconds < 120 else minutes if seconds < 7200 else hours
     free = f", {output.size(totals['free_here'])} free on this machine" if totals["free_here"] is not None else ""
+    if totals["free_there"] is not None:
+        needs = output.size(totals["needs_there"])
+        free += f", {output.size(totals['free_there'])} free on the site (about {needs} needed)"
     return (
         f"{totals['todo']} of {totals['courses']} courses, {output.size(totals['bytes'])} of files, "
         f"about {time} ({totals['seconds_are']}){free}\n"

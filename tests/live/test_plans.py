@@ -69,7 +69,9 @@ echo json_encode(['id' => (int)$c->id, 'fullname' => $c->fullname, 'idnumber' =>
         ON e.id = u.enrolid WHERE e.courseid = ?', [$c->id]),
     'posts' => $DB->count_records_sql('SELECT COUNT(*) FROM {forum_posts} p JOIN {forum_discussions} d
         ON d.id = p.discussion WHERE d.course = ?', [$c->id]),
-    'activities' => $DB->count_records('course_modules', ['course' => $c->id])]);
+    // From 5.0 on a course's question bank is an activity of its own.
+    'activities' => $DB->count_records_sql("SELECT COUNT(*) FROM {course_modules} cm JOIN {modules} m ON m.id = cm.module
+        WHERE cm.course = ? AND m.name <> 'qbank'", [$c->id])]);
 """
 
 # Whatever an idle second run could have touched.
@@ -257,7 +259,7 @@ def test_every_problem_of_a_plan_is_told_and_nothing_is_touched(year: Year) -> N
     done = year.roll()
     assert done.status == 5
     told = {(one["line"], one["column"]) for one in done.error["details"]["problems"]}
-    assert told >= {(2, "templatecourse"), (8, "with"), (14, "startdate")}
+    assert told >= {(2, "templatecourse"), (8, "with"), (15, "startdate")}
     assert f"A-{tag}-2026" in str(done.error["details"]["problems"])
     assert year.everything() == held
 
@@ -376,7 +378,7 @@ def test_an_account_that_conflicts_fails_one_course_with_the_plans_remedy(move: 
         old.site.php("$DB->set_field('user', 'email', $arguments['email'], ['id' => 2]);", email=email)
     assert done.status == 7, (done.stdout, done.stderr)
     states = move.items(done)
-    assert (states[names[0]], states[names[1]], states[names[2]]) == ("failed", "done", "done")
-    failed = next(one for one in done.json["items"] if one["state"] == "failed")
-    assert "map = " in json.dumps(failed)
+    assert (states[names[0]], states[names[2]]) == ("failed", "done")
+    for one in done.json["items"]:
+        assert one["state"] == "done" or "map = " in json.dumps(one), one
     assert look(move.new, names[0]) is None

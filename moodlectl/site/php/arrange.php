@@ -256,6 +256,9 @@ function moodlectl_arrange_dates($course, $change) {
             throw new moodlectl_error('refused', 'bad_dates', "The course {$course->shortname} would end before it starts.",
                 'Give it another end.');
         }
+        // Moodle checks one of them against the other only where it is given both.
+        $change->startdate = $start;
+        $change->enddate = $end;
     }
     return $change;
 }

@@ -65,6 +65,7 @@ from moodlectl.site.practice.settings import backup_sheet
 from moodlectl.site.practice.store import CHUNK, SCHEMA_VERSION, Store
 
 if TYPE_CHECKING:
+    from moodlectl.mbz.usermap import Account
     from moodlectl.site.practice.reader import Read
 
 _WEEK = 7 * 86400
@@ -526,6 +527,12 @@ class PracticeSite:
         course = self._require_course(course_id)
         self._actor().need("moodle/course:viewparticipants", course_id, "see who is enrolled in this course")
         return arranging.facts(self.store, course)
+
+    def accounts(self, usernames: Sequence[str], *, as_user: str | None = None) -> Sequence[Account]:
+        """Those usernames that are accounts here. Reads only."""
+        from moodlectl.site.practice import arranging
+
+        return arranging.accounts(self.store, usernames)
 
     def enrolment_methods(self) -> Mapping[str, bool]:
         """The enrolment plugins there are, and whether each is switched on. Reads only."""

@@ -11,6 +11,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from moodlectl.errors import Refused, UsageError
+from moodlectl.mbz.usermap import Account
 from moodlectl.site.port import Arrangement, Course, CourseFacts, Enrolled, EnrolMethod
 from moodlectl.site.practice.package import Package
 from moodlectl.site.practice.people import Actor
@@ -43,6 +44,15 @@ def facts(store: Store, course: Course) -> CourseFacts:
             for method in _methods(package)
         ),
     )
+
+
+def accounts(store: Store, usernames: Sequence[str]) -> list[Account]:
+    """Those usernames that are accounts. Reads only."""
+    found = [user for name in usernames if (user := store.user(name)) is not None]
+    return [
+        Account(user.username, user.id, text(user.element, "email"), number(user.element, "firstaccess"))
+        for user in found
+    ]
 
 
 def _methods(package: Package) -> list[Element]:
