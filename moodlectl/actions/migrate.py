@@ -23,12 +23,13 @@ KIND: Final = "migrate"
 
 
 class Migrate:
-    """How a migration is done: the options' ``from`` and ``to`` are the names of the sites."""
+    """How a migration is done: the options' ``from`` and ``to`` are the names of the sites, ``guards`` those of the
+    one the courses go to."""
 
     kind = KIND
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._moves = Moves(str(options["from"]), str(options["to"]))
+        self._moves = Moves(str(options["from"]), str(options["to"]), options.get("guards") or {})
 
     @property
     def sites(self) -> Sequence[str]:

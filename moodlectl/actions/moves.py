@@ -6,9 +6,10 @@ repeated blindly; what is arranged is arranged once. ``From`` is where the cours
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from moodlectl.actions import deeds, files, fingerprints, naming, protected, rew
 from moodlectl.actions.specs import Place, Spec, read
 from moodlectl.actions.steps import Step, Work
 from moodlectl.errors import Failed, MoodlectlError, NotFound, OutcomeUnknown, Refused, Unreachable
+from moodlectl.findings import GUARD_MODES, GuardMode
 from moodlectl.site.port import (
     AREAS,
     BackupFile,
@@ -34,10 +36,14 @@ ALL = (BACKUP, FETCH, RESTORE, FINISH, OLD)
 
 @dataclass(frozen=True)
 class Moves:
-    """The steps of a batch between two sites, by their names in the configuration; a rollover has the same twice."""
+    """The steps of a batch between two sites, by their names in the configuration; a rollover has the same twice.
+
+    ``guards`` are the modes of the target's guards, where a plan says nothing of its own.
+    """
 
     source: str
     target: str
+    guards: Mapping[str, GuardMode] = field(default_factory=dict)
 
     @property
     def abroad(self) -> bool:
@@ -131,7 +137,11 @@ class Moves:
             self._still_unchanged(spec, site, target)
         source = self._source(work, spec, site)
         request = self._request(work, spec, site, source)
-        protection = protected.Protection(safety=spec.safety)
+        protection = protected.Protection(safety=spec.safety, guards={**self.guards, **modes(spec)})
+        if deeds.number_of(work.facts, protected.STAGE) is None:
+            checked = protected.look(site, request, target, protection, work.progress)
+            work.note(findings=[f"{one.severity}: {one.message}" for one in checked.findings])
+            protection = replace(protection, checked=checked)
         done, _ = protected.within(site, request, target, protection, work, work.progress)
         course, differences = done.restored.course, list(done.differences or ())
         work.note(
@@ -356,7 +366,15 @@ def _in_words_of_a_plan(error: MoodlectlError) -> MoodlectlError:
             f'If they are the same people, say so in the plan: map = ["{names[0]}={names[0]}"], or '
             'user_map = "FILE.csv" for many. Or bring the course without people: on_user_conflict = "without-users".'
         )
-    elif error.hint and error.hint.startswith("Accept it with --allow "):
-        error.hint = f'Accept it in the plan: allow = ["{error.code}"].'
+    elif error.hint:
+        error.hint = _IN_A_PLAN.sub(lambda found: f'{found[1].replace("-", "_")} = ["{found[2]}"]', error.hint)
     return error
+
+
+_IN_A_PLAN = re.compile(r"--(allow|without) ([\w-]+)")
+
+
+def modes(spec: Spec) -> dict[str, GuardMode]:
+    """The guards' modes that the plan itself says."""
+    return {name: mode for name, said in spec.guards.items() for mode in GUARD_MODES if mode == said}
 

@@ -13,9 +13,10 @@ from moodlectl.actions.catalogue import Catalogue, split_path
 from moodlectl.actions.specs import Looks, Place, Spec
 from moodlectl.actions.steps import Planned
 from moodlectl.errors import MoodlectlError, NotFound, UsageError
+from moodlectl.findings import DANGERS, GUARDS
 from moodlectl.plans import Kind, OldCourse, Plan, Problem, Row
 from moodlectl.plans.patterns import Pattern
-from moodlectl.site.port import DANGERS, BackupFile, Course, OnProgress, Progress, Setting, Site, no_progress
+from moodlectl.site.port import BackupFile, Course, OnProgress, Progress, Setting, Site, no_progress
 
 Values = Mapping[str, str | int]
 
@@ -149,8 +150,12 @@ class _Resolver:
     def _words(self, row: Row) -> None:
         """Words that only the site can tell right from wrong: settings, dangers."""
         for name in row.allow:
-            if name not in DANGERS:
-                self._wrong(row, "allow", f"'{name}' is no danger", f"There are: {', '.join(DANGERS)}.")
+            if name not in {**DANGERS, **GUARDS}:
+                known = ", ".join({**DANGERS, **GUARDS})
+                self._wrong(row, "allow", f"'{name}' is no danger that could be allowed", f"There are: {known}.")
+        for name in row.guards:
+            if name not in GUARDS:
+                self._wrong(row, "guards", f"'{name}' is no guard", f"There are: {', '.join(GUARDS)}.")
         self._map(row)
         if not row.settings or row.source_backup is not None:
             return

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from moodlectl import ledger
-from moodlectl.actions import moves
+from moodlectl.actions import checks, moves
 from moodlectl.actions.planning import Resolution, Resolved
 from moodlectl.errors import MoodlectlError
+from moodlectl.findings import Finding, GuardMode
 from moodlectl.site.port import (
     BackupFile,
+    CourseRef,
     OnProgress,
     Progress,
-    RestorePlan,
     RestoreRequest,
     RestoreSource,
     Site,
@@ -37,7 +38,7 @@ class Preview:
     activities: int | None = None
     people: int | None = None
     seconds: float = 0.0
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     looked_at: str = ""
 
 
@@ -68,6 +69,7 @@ def forecast(
     resolution: Resolution,
     sides: tuple[Site, Site],
     jobs: int,
+    guards: Mapping[str, GuardMode],
     on_progress: OnProgress = no_progress,
 ) -> Forecast:
     """Look at every course of a plan that something is to be done for. Leaves nothing behind. Raises Unreachable."""
@@ -75,7 +77,7 @@ def forecast(
     previews = []
     for place, one in enumerate(resolution.courses):
         on_progress(Progress("look", place, len(resolution.courses), message=one.shortname))
-        previews.append(_preview(one, sides, pace) if one.state == "todo" else Preview(one))
+        previews.append(_preview(one, sides, pace, guards) if one.state == "todo" else Preview(one))
     total = sum(preview.bytes or 0 for preview in previews)
     seconds = sum(preview.seconds for preview in previews)
     longest = max((preview.seconds for preview in previews), default=0.0)
@@ -111,16 +113,17 @@ def _pace(to: str) -> Pace:
     return Pace(middle[1], max(_BYTES_A_SECOND, middle[0] / max(middle[1], 0.1)), True)
 
 
-def _preview(one: Resolved, sides: tuple[Site, Site], pace: Pace) -> Preview:
+def _preview(one: Resolved, sides: tuple[Site, Site], pace: Pace, guards: Mapping[str, GuardMode]) -> Preview:
     source, target = sides
     if moves.RESTORE not in one.spec.steps:
         return Preview(one, seconds=1.0, looked_at="only the course itself is arranged")
     size, activities, people = _amounts(one, source)
     seconds = pace.seconds + (size or 0) / pace.rate
     try:
-        findings, looked_at = _findings(one, source, target)
+        findings, looked_at = _findings(one, source, target, {**guards, **moves.modes(one.spec)})
     except MoodlectlError as error:
-        findings, looked_at = [f"{error.code}: {error.message}"], "what the site answered"
+        told = Finding(error.code, "forbidden", error.message, error.hint or "", error.details)
+        findings, looked_at = [told], "what the site answered"
     return Preview(one, size, activities, people, round(seconds, 1), tuple(findings), looked_at)
 
 
@@ -135,13 +138,16 @@ def _amounts(one: Resolved, source: Site) -> tuple[int | None, int | None, int |
     return size, sum(counts.activities.values()), people
 
 
-def _findings(one: Resolved, source: Site, target: Site) -> tuple[list[str], str]:
-    """What the site's own pre-check says of the backup, or of the newest there is of the course."""
-    found: list[str] = []
+def _findings(
+    one: Resolved, source: Site, target: Site, guards: Mapping[str, GuardMode]
+) -> tuple[list[Finding], str]:
+    """All that a restore is checked for, of the backup, or of the newest there is of the course."""
+    found: list[Finding] = []
     archive, looked_at = _archive(one, source, target)
     if archive is not None:
-        plan = target.restore_plan(_request(one, target, archive))
-        found += _of_plan(plan, one)
+        request = _request(one, target, archive)
+        goal = target.course(CourseRef("id", str(one.spec.target))) if one.spec.target is not None else None
+        found += checks.before(target, request, goal, checks.Look(guards, all=True)).findings
     if source is not target and one.source.course is not None and one.spec.settings.get("users", True):
         found += _people(one, source, target)
         looked_at = looked_at or "the people enrolled, no backup"
@@ -198,15 +204,7 @@ def _nearest(site: Site, path: Sequence[str]) -> int | None:
     return next(iter(there.values()), None)
 
 
-def _of_plan(plan: RestorePlan, one: Resolved) -> list[str]:
-    found = [f"error: {text}" for text in plan.precheck.errors]
-    found += [f"{danger}: not allowed by the plan" for danger in plan.dangers if danger not in one.spec.allow]
-    found += [f"warning: {text}" for text in plan.precheck.warnings]
-    found += [f"the site lacks {name}" for name in plan.precheck.missing_plugins]
-    return found
-
-
-def _people(one: Resolved, source: Site, target: Site) -> list[str]:
+def _people(one: Resolved, source: Site, target: Site) -> list[Finding]:
     """People of the course who conflict with others on the target, or may not be made there, as the map leaves it."""
     assert one.source.course is not None
     enrolled, mapped = source.course_facts(one.source.course.id).people, _mapped(one)
@@ -217,7 +215,9 @@ def _people(one: Resolved, source: Site, target: Site) -> list[str]:
     for outcome, words in (("conflict", "conflict with other accounts"), ("cannot_create", "cannot be created")):
         names = [person.username for person, fate in zip(people, told.fates, strict=True) if fate.outcome == outcome]
         if names:
-            found.append(f"{len(names)} people {words}: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
+            shown = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+            remedy = 'If they are the same people, say so: map = ["OLD=NEW"] or user_map = "FILE.csv".'
+            found.append(Finding(outcome, "forbidden", f"{len(names)} people {words}: {shown}", remedy))
     return found
 
 

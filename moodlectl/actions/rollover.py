@@ -16,12 +16,12 @@ KIND: Final = "rollover"
 
 
 class Rollover:
-    """How a rollover is done: the options' ``site`` is the name of the only one there is."""
+    """How a rollover is done: the options' ``site`` is the name of the only one there is, ``guards`` its own."""
 
     kind = KIND
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._moves = Moves(str(options["site"]), str(options["site"]))
+        self._moves = Moves(str(options["site"]), str(options["site"]), options.get("guards") or {})
 
     @property
     def sites(self) -> Sequence[str]:

@@ -48,7 +48,8 @@ def rollover(
     batch.check(state, run)
     name = state.site_config().name
     read = _read(state, plan, "rollover")
-    options = {"plan": str(plan.absolute()), "plan_sha1": read.sha1, "site": name}
+    options: dict[str, Any] = {"plan": str(plan.absolute()), "plan_sha1": read.sha1, "site": name}
+    options["guards"] = dict(state.site_config().guards)
     if not dry_run and _goes_on(state, action.Rollover(options), options, f"{plan.absolute()} {name}", run):
         return
     with closing(state.open_site(name)) as site:
@@ -81,7 +82,9 @@ def migrate(
     batch.check(state, run)
     source_name, target_name = state.site_config(from_site).name, state.site_config(to_site).name
     read = _read(state, plan, "migrate")
-    options = {"plan": str(plan.absolute()), "plan_sha1": read.sha1, "from": source_name, "to": target_name}
+    options: dict[str, Any] = {"plan": str(plan.absolute()), "plan_sha1": read.sha1}
+    options |= {"from": source_name, "to": target_name}
+    options["guards"] = dict(state.site_config(to_site).guards)
     with closing(state.open_site(source_name)) as source, closing(state.open_site(target_name)) as target:
         at, to = (info.identifier_hash or info.url for info in (source.info(), target.info()))
         try:
@@ -174,12 +177,15 @@ def _row(one: Resolved) -> dict[str, Any]:
     }
 
 
-def _preview(state: State, plan: Plan, found: Resolution, sides: tuple[Site, Site], run: batch.Run) -> None:
+def _preview(
+    state: State, plan: Plan, found: Resolution, sides: tuple[Site, Site], run: batch.Run
+) -> None:
     """What would be done, course by course, then every problem."""
     from moodlectl.actions import previews
 
+    guards = state.site_config(sides[1].name).guards
     with output.progress(state) as on_progress:
-        told = previews.forecast(found, sides, run.jobs, on_progress)
+        told = previews.forecast(found, sides, run.jobs, guards, on_progress)
     rows = [_preview_row(preview) for preview in told.previews]
     totals = {
         "courses": len(found.courses),
@@ -194,9 +200,10 @@ def _preview(state: State, plan: Plan, found: Resolution, sides: tuple[Site, Sit
     if state.output is Output.json:
         output.print_json({"courses": rows, "totals": totals, "notes": list(found.notes)})
     else:
-        columns = ["course", "action", "source", "target", "start", "people", "size", "findings"]
+        columns = ["course", "action", "source", "target", "start", "people", "size", "message", "findings"]
         if state.output is Output.csv or rows:
-            output.emit(state, rows, columns, spare=["people", "start", "source"])
+            rows = [{**row, "findings": _shown(row["findings"])} for row in rows]
+            output.emit(state, rows, columns, spare=["people", "start", "source", "message"])
         if state.output is Output.table and rows:
             sys.stdout.write("\n" + _summary(totals))
     for note in found.notes:
@@ -225,9 +232,13 @@ def _preview_row(preview: previews.Preview) -> dict[str, Any]:
         "seconds": preview.seconds,
         "steps": list(one.spec.steps) if one.state == "todo" else [],
         "old": _old(one),
-        "findings": [one.message] if one.state == "there" and one.message else list(preview.findings),
+        "findings": [found.as_dict(one.spec.allow) for found in preview.findings],
         "looked_at": preview.looked_at or None,
     }
+
+
+def _shown(findings: list[dict[str, Any]]) -> list[str]:
+    return [f"{one['severity']}: {one['message']}" for one in findings if one["severity"] != "note"]
 
 
 def _old(one: Resolved) -> dict[str, Any] | None:

@@ -310,7 +310,7 @@ def test_a_migration_within_one_site_is_refused(bench: Bench) -> None:
 def test_a_preview_tells_sizes_people_and_what_the_pre_check_finds(bench: Bench) -> None:
     site = bench.open("a")
     found = rollover.plan(bench.read(ROLL, "rollover"), site, TODAY)
-    told = previews.forecast(found, (site, site), 2)
+    told = previews.forecast(found, (site, site), 2, {})
     rich = next(one for one in told.previews if one.one.shortname == "RICH101-27")
     assert rich.bytes == site.counts(rich.one.source.course.id).file_bytes  # type: ignore[union-attr]
     assert rich.people == 0 and rich.looked_at.startswith("the backup of")
