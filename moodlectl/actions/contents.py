@@ -6,10 +6,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from moodlectl.actions.recording import recorded
-from moodlectl.errors import Failed, OutcomeUnknown, Unreachable
+from moodlectl.errors import AccessError, Failed, OutcomeUnknown, Refused, Unreachable
 from moodlectl.ledger import Item
 from moodlectl.site.port import (
     Content,
@@ -44,12 +44,79 @@ class Carried:
     seconds: float
 
 
+class Traffic:
+    """What all courses of a batch share: which contents are on their way just now, and how fast all together may go.
+
+    ``rate`` is bytes a second, None as fast as it goes. May be used by several threads at once.
+    """
+
+    def __init__(self, rate: float | None = None) -> None:
+        self._rate, self._free_at = rate, 0.0
+        self._lock = threading.Condition()
+        self._under_way: set[str] = set()
+        self._arrived: set[str] = set()
+
+    def not_yet(self, contents: Sequence[Content]) -> list[Content]:
+        """Those of them that nobody has brought since the batch began."""
+        with self._lock:
+            return [one for one in contents if one.sha1 not in self._arrived]
+
+    def claim(self, contents: Sequence[Content]) -> list[Content]:
+        """Those of them that nobody else sends just now; they are the caller's until ``let_go``."""
+        with self._lock:
+            ours = [one for one in contents if one.sha1 not in self._under_way]
+            self._under_way |= {one.sha1 for one in ours}
+            return ours
+
+    def let_go(self, contents: Sequence[Content], *, arrived: bool = False) -> None:
+        """They have arrived, or will not by the caller."""
+        names = {one.sha1 for one in contents}
+        with self._lock:
+            self._under_way -= names
+            if arrived:
+                self._arrived |= names
+            self._lock.notify_all()
+
+    def wait(self, contents: Sequence[Content]) -> None:
+        """Until one of those that others send is no longer under way."""
+        names = {one.sha1 for one in contents}
+        with self._lock:
+            while names <= self._under_way:
+                self._lock.wait(5.0)
+
+    def hold_back(self, size: int) -> None:
+        """Wait as long as so many bytes take at the rate of all together."""
+        if self._rate is None:
+            return
+        with self._lock:
+            self._free_at = max(self._free_at, time.monotonic()) + size / self._rate
+            ahead = self._free_at - time.monotonic()
+        if ahead > 0:
+            time.sleep(ahead)
+
+
 @dataclass(frozen=True)
 class How:
-    """How contents travel: at most so many bytes a second (None: as fast as it goes), packed where that helps."""
+    """How contents travel: beside which others, and packed where that helps."""
 
-    rate: float | None = None
+    traffic: Traffic = field(default_factory=Traffic)
     pack: bool = True
+
+
+def why_not(source: Site, target: Site) -> str | None:
+    """Why contents cannot travel by themselves between two sites, in a sentence; None where they can. Reads only.
+
+    Raises Unreachable.
+    """
+    try:
+        for site in (source, target):
+            site.pool().lacking(())
+        files = next((one for one in source.backup_settings(None) if one.name == "files"), None)
+    except (AccessError, Refused) as error:
+        return f"{site.name}: {error.message}"
+    if files is None or files.locked_by in ("config", "permission"):
+        return f"{source.name}: the setting 'files' of backups cannot be switched off there."
+    return None
 
 
 def carry(
@@ -65,22 +132,56 @@ def carry(
     not what its hash says, Unreachable where a connection stays cut; Refused for want of space.
     """
     how, began = how or How(), time.monotonic()
-    lacking = list(target.lacking(contents))
-    carried = Carried(len(lacking), sum(one.size for one in lacking), 0, 0, 0, 0.0)
-    total, tries = carried.wanted_bytes, 0
+    wanted = lacking = list(target.lacking(contents))
+    total, tally = sum(one.size for one in wanted), _Tally()
     while lacking:
-        some = _some(lacking)
-        counter = _Counter(how.rate)
-        done = carried.bytes
+        ours = how.traffic.claim(lacking)
+        if not ours:
+            how.traffic.wait(lacking)
+        else:
+            some, arrived = _some(ours), False
+            how.traffic.let_go(ours[len(some) :])
+            try:
+                _batch(source, target, some, how, _Told(on_progress, tally, total))
+                arrived = True
+            finally:
+                how.traffic.let_go(some, arrived=arrived)
+        lacking = how.traffic.not_yet(lacking)
+    on_progress(Progress("contents", total, total, "bytes"))
+    return Carried(len(wanted), total, tally.count, tally.bytes, tally.wire, time.monotonic() - began)
 
-        def told(step: Progress, done: int = done) -> None:
-            on_progress(Progress("contents", done + step.done, total, "bytes"))
 
+@dataclass
+class _Tally:
+    """What this course has brought so far."""
+
+    count: int = 0
+    bytes: int = 0
+    wire: int = 0
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Who is told how far it is, and what was brought before."""
+
+    on_progress: OnProgress
+    tally: _Tally
+    total: int
+
+    def __call__(self, step: Progress) -> None:
+        self.on_progress(Progress("contents", min(self.tally.bytes + step.done, self.total), self.total, "bytes"))
+
+
+def _batch(source: Pool, target: Pool, contents: Sequence[Content], how: How, told: _Told) -> None:
+    """Bring those contents, in as many streams as a bad connection makes of it."""
+    left, tries = list(contents), 0
+    while left:
+        counter = _Counter(how.traffic)
         try:
-            taken = _stream(source, target, some, how, counter, told)
+            taken = _stream(source, target, left, how, counter, told)
         except (Unreachable, OutcomeUnknown) as cut:
             # What is in the pool is whole, and only what is not there is sent again.
-            arrived = _arrived(target, some)
+            arrived = _arrived(target, left)
             tries = 0 if arrived else tries + 1
             if tries >= _TRIES:
                 raise Unreachable(
@@ -89,24 +190,15 @@ def carry(
                     code=cut.code,
                     details=cut.details,
                 ) from cut
-            taken = ContentsTaken(len(arrived), sum(one.size for one in arrived))
             time.sleep(2.0**tries / 4)
         else:
-            tries = 0
-            _refuse_bad(taken, some)
-            arrived = some
+            _refuse_bad(taken, left)
+            arrived = left
         gone = set(arrived)
-        lacking = [one for one in lacking if one not in gone]
-        carried = Carried(
-            carried.wanted,
-            carried.wanted_bytes,
-            carried.count + taken.count,
-            carried.bytes + taken.bytes,
-            carried.wire_bytes + counter.sent,
-            time.monotonic() - began,
-        )
-    on_progress(Progress("contents", total, total, "bytes"))
-    return carried
+        left = [one for one in left if one not in gone]
+        told.tally.count += len(arrived)
+        told.tally.bytes += sum(one.size for one in arrived)
+        told.tally.wire += counter.sent
 
 
 def held(site: Site, *, unclaimed: bool = False) -> Sequence[HeldContent]:
@@ -179,16 +271,13 @@ def _refuse_bad(taken: ContentsTaken, contents: Sequence[Content]) -> None:
 class _Counter:
     """Counts what goes over the wire, and holds it back where it would be faster than it may."""
 
-    def __init__(self, rate: float | None) -> None:
+    def __init__(self, traffic: Traffic) -> None:
         self.sent = 0
-        self._rate, self._began = rate, time.monotonic()
+        self._traffic = traffic
 
     def __call__(self, size: int) -> None:
         self.sent += size
-        if self._rate:
-            ahead = self.sent / self._rate - (time.monotonic() - self._began)
-            if ahead > 0:
-                time.sleep(ahead)
+        self._traffic.hold_back(size)
 
 
 def _stream(

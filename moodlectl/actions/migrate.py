@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from moodlectl import ledger
 from moodlectl.actions import planning, specs
+from moodlectl.actions.contents import How, Traffic
 from moodlectl.actions.moves import Moves
 from moodlectl.actions.steps import Step
 from moodlectl.errors import AccessError, UsageError
@@ -29,7 +30,8 @@ class Migrate:
     kind = KIND
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._moves = Moves(str(options["from"]), str(options["to"]), options.get("guards") or {})
+        how = How(Traffic(options.get("limit_rate")))
+        self._moves = Moves(str(options["from"]), str(options["to"]), options.get("guards") or {}, how)
 
     @property
     def sites(self) -> Sequence[str]:
@@ -42,9 +44,17 @@ class Migrate:
 
 
 def plan(
-    plan: Plan, source: Site, target: Site, today: date, on_progress: OnProgress = no_progress
+    plan: Plan,
+    source: Site,
+    target: Site,
+    today: date,
+    on_progress: OnProgress = no_progress,
+    *,
+    lean: bool = True,
 ) -> planning.Resolution:
     """What that plan means on the two sites, every problem at once. Reads only.
+
+    ``lean``: the contents of files travel by themselves, each once, and not in every backup.
 
     Raises UsageError where both are the same Moodle, AccessError, Unreachable.
     """
@@ -54,7 +64,7 @@ def plan(
             f"{source.name} and {target.name} are the same Moodle, {one.url}.",
             "Within one site courses are rolled over: moodlectl rollover PLAN.",
         )
-    return planning.resolve(plan, KIND, (source, target), today, on_progress)
+    return planning.resolve(plan, KIND, (source, target), today, on_progress, lean=lean)
 
 
 @dataclass(frozen=True)

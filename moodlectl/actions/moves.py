@@ -13,7 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from moodlectl import mbz
+from moodlectl.actions import contents as carrying
 from moodlectl.actions import deeds, files, fingerprints, naming, protected, rewriting, safety
+from moodlectl.actions.contents import How
 from moodlectl.actions.specs import Place, Spec, read
 from moodlectl.actions.steps import Step, Work
 from moodlectl.errors import Failed, MoodlectlError, NotFound, OutcomeUnknown, Refused, Unreachable
@@ -22,6 +25,7 @@ from moodlectl.site.port import (
     AREAS,
     BackupFile,
     BackupRequest,
+    Content,
     Course,
     CourseRef,
     ItemChoice,
@@ -30,8 +34,8 @@ from moodlectl.site.port import (
     Site,
 )
 
-BACKUP, FETCH, RESTORE, FINISH, OLD = "backup", "fetch", "restore", "finish", "old"
-ALL = (BACKUP, FETCH, RESTORE, FINISH, OLD)
+BACKUP, FETCH, CONTENTS, RESTORE, FINISH, OLD = "backup", "fetch", "contents", "restore", "finish", "old"
+ALL = (BACKUP, FETCH, CONTENTS, RESTORE, FINISH, OLD)
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,13 @@ class Moves:
     """The steps of a batch between two sites, by their names in the configuration; a rollover has the same twice.
 
     ``guards`` are the modes of the target's guards, where a plan says nothing of its own.
+    ``how`` is how the contents of files travel, and what all courses of the batch share of it.
     """
 
     source: str
     target: str
     guards: Mapping[str, GuardMode] = field(default_factory=dict)
+    how: How = field(default_factory=How)
 
     @property
     def abroad(self) -> bool:
@@ -55,6 +61,7 @@ class Moves:
         known = {
             BACKUP: Step(BACKUP, self.source, "backup", self._guarded(self.backup)),
             FETCH: Step(FETCH, self.source, "transfer", self._guarded(self.fetch)),
+            CONTENTS: Step(CONTENTS, self.target, "transfer", self._guarded(self.contents)),
             RESTORE: Step(RESTORE, self.target, "restore", self._guarded(self.restore)),
             FINISH: Step(FINISH, self.target, "other", self._guarded(self.finish)),
             OLD: Step(OLD, self.source, "other", self._guarded(self.old)),
@@ -88,7 +95,8 @@ class Moves:
             users = spec.settings.get("users", True)
             work.note(fingerprint=fingerprints.fingerprint(site, course, with_users=users))
         items = naming.choose_items(spec.items, site.contents(course)) if spec.items else ItemChoice()
-        made = deeds.made_or_found(site, BackupRequest(course, dict(spec.settings), items), work, BACKUP, work.progress)
+        settings = {**spec.settings, **({"files": False} if spec.lean else {})}
+        made = deeds.made_or_found(site, BackupRequest(course, settings, items), work, BACKUP, work.progress)
         work.note(file=as_facts(made.file), bytes=made.file.size, sha1=made.file.sha1, warnings=list(made.warnings))
 
     def fetch(self, work: Work, spec: Spec) -> None:
@@ -113,6 +121,30 @@ class Moves:
             )
         work.note(sha1=files.sha1_of(path), bytes=path.stat().st_size)
         self.tidy(work)
+
+    def contents(self, work: Work, spec: Spec) -> None:
+        """Bring the contents that the target has not got yet from pool to pool. Writes to the target's file pool."""
+        path = self._local(work, spec)
+        found = {one.sha1: one for one in mbz.pool_files(path)}
+        source, target = work.site(self.source).pool(), work.site(self.target).pool()
+        lost = list[str]()
+        while True:
+            wanted = [Content(one.sha1, one.size) for one in found.values() if one.sha1 not in lost]
+            try:
+                done = carrying.carry(source, target, wanted, self.how, work.progress)
+                break
+            except Failed as failed:
+                if failed.code != "content_missing":
+                    raise
+                names = [found[sha1].filename for sha1 in failed.details["contents"]]
+                failed.details["files"] = names
+                failed.message = f"{self.source} has lost the content of {len(names)} files: {', '.join(names[:3])}."
+                if "without-files" not in spec.allow:
+                    raise
+                lost += failed.details["contents"]
+                work.note(warnings=[*work.facts.get("warnings", ()), failed.message])
+        carried = {"contents": len(found), "contents_sent": done.count, "content_bytes_sent": done.bytes}
+        work.note(bytes=path.stat().st_size + done.wire_bytes, **carried)
 
     def _missing_methods(self, work: Work, methods: Any) -> list[str]:
         """The course's enrolment methods that the target has not, or has switched off, a phrase each."""
@@ -237,6 +269,9 @@ class Moves:
             work.note(target_fingerprint=fingerprints.fingerprint(site, course, with_users=users))
         if self.abroad and spec.course is not None:
             work.note(addresses=self._addresses(work, spec, site, course))
+        if CONTENTS in spec.steps and (path := self._local(work, spec)).is_file():
+            # They have their files now; what was put there ahead of them is no longer needed.
+            site.pool().release([one.sha1 for one in mbz.pool_files(path)])
         self.forget(work)
 
     def _kept(self, work: Work, spec: Spec) -> tuple[tuple[str, tuple[str, ...]], ...]:

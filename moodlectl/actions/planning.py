@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from moodlectl.actions import moves, naming, past, rewriting
+from moodlectl.actions import contents, moves, naming, past, rewriting
 from moodlectl.actions.catalogue import Catalogue, split_path
 from moodlectl.actions.specs import Looks, Place, Spec
 from moodlectl.actions.steps import Planned
@@ -19,6 +19,8 @@ from moodlectl.plans.patterns import Pattern
 from moodlectl.site.port import BackupFile, Course, OnProgress, Progress, Setting, Site, no_progress
 
 Values = Mapping[str, str | int]
+_ABOUT_FILES = frozenset({"files", "imscc11"})
+"""Settings by which somebody has said himself what becomes of files."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,17 @@ def resolve(
     sides: tuple[Site, Site],
     today: date,
     on_progress: OnProgress = no_progress,
+    *,
+    lean: bool = False,
 ) -> Resolution:
     """Resolve a plan against the site the courses are on and the one they go to (for a rollover the same twice).
 
-    Reads only. Raises AccessError, Unreachable.
+    ``lean``: backups are made without files where that can be. Reads only. Raises AccessError, Unreachable.
     """
     source = Catalogue(sides[0])
     target = source if sides[0] is sides[1] else Catalogue(sides[1])
     resolver = _Resolver(kind, source, target, today, past.Past(kind))
+    resolver.lean = lean and resolver.may_be_lean(plan)
     for place, row in enumerate(plan.rows):
         on_progress(Progress("plan", place, len(plan.rows)))
         resolver.row(row)
@@ -115,9 +120,18 @@ class _Resolver:
     courses: list[Resolved] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lean: bool = False
     _settings: Mapping[str, Setting] | None = None
     _maps: dict[Any, tuple[str, ...]] = field(default_factory=dict)
     _roles: set[str] = field(default_factory=set)
+
+    def may_be_lean(self, plan: Plan) -> bool:
+        """Whether contents can travel by themselves; a note says why not."""
+        made = any(row.source_backup is None for row in plan.rows)
+        why = contents.why_not(self.source.site, self.target.site) if made else None
+        if why is not None:
+            self.notes.append(f"each backup carries its files along, since their contents cannot travel alone. {why}")
+        return why is None
 
     # --- rows and what they stand for -----------------------------------------------------------------------------
 
@@ -314,6 +328,7 @@ class _Resolver:
             safety=row.safety_backup,
             old=old,
             fingerprint=self.kind == "migrate" and source.course is not None and source.stored is None,
+            lean=self.lean and source.path is None and source.stored is None and not settings.keys() & _ABOUT_FILES,
         )
         return replace(spec, steps=tuple(self._steps(spec)))
 
@@ -323,6 +338,8 @@ class _Resolver:
             yield moves.BACKUP
         if abroad or (spec.maps and spec.backup is None):
             yield moves.FETCH
+        if abroad and spec.lean:
+            yield moves.CONTENTS
         yield moves.RESTORE
         yield moves.FINISH
         if spec.old is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moodlectl import ledger
@@ -40,12 +40,17 @@ class Preview:
     seconds: float = 0.0
     findings: tuple[Finding, ...] = ()
     looked_at: str = ""
+    missing: int | None = None
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """A whole plan: all courses, how many bytes move, how long that may take, and the room there is: ``free_here`` on
-    this machine, where courses pass through it, ``free_there`` on the site they go to; ``needs_there`` of it."""
+    """A whole plan: all courses, the bytes of files they have, how long that may take, and the room there is.
+
+    ``free_here`` is on this machine, where courses pass through it, ``free_there`` on the site they go to;
+    ``needs_there`` of it. ``missing`` are the bytes of files that the target lacks, each content once; None where they
+    travel in backups.
+    """
 
     previews: tuple[Preview, ...]
     bytes: int
@@ -54,6 +59,7 @@ class Forecast:
     free_here: int | None
     free_there: int | None
     needs_there: int
+    missing: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,11 @@ def forecast(
 ) -> Forecast:
     """Look at every course of a plan that something is to be done for. Leaves nothing behind. Raises Unreachable."""
     pace = _pace(resolution.todo[0].spec.to if resolution.todo else "")
-    previews = []
+    previews, missing = list[Preview](), _Missing(sides)
     for place, one in enumerate(resolution.courses):
         on_progress(Progress("look", place, len(resolution.courses), message=one.shortname))
-        previews.append(_preview(one, sides, pace, guards) if one.state == "todo" else Preview(one))
+        preview = _preview(one, sides, pace, guards) if one.state == "todo" else Preview(one)
+        previews.append(replace(preview, missing=missing.of(one)) if one.state == "todo" else preview)
     total = sum(preview.bytes or 0 for preview in previews)
     seconds = sum(preview.seconds for preview in previews)
     longest = max((preview.seconds for preview in previews), default=0.0)
@@ -85,11 +92,34 @@ def forecast(
     free = shutil.disk_usage(_existing(ledger.default_path().parent)).free if abroad else None
     # What is in it stays; archive and unpacked course of each restore under way go again.
     sizes = sorted((preview.bytes or 0 for preview in previews), reverse=True)
-    needs = total + 2 * sum(sizes[:jobs])
+    lacks = missing.total()
+    needs = total + 2 * sum(sizes[:jobs]) if lacks is None else lacks
     there = sides[1].pressure().free
-    return Forecast(
-        tuple(previews), total, max(longest, seconds / max(jobs, 1)), pace.measured, free, there, needs
-    )
+    longest = max(longest, seconds / max(jobs, 1))
+    return Forecast(tuple(previews), total, longest, pace.measured, free, there, needs, lacks)
+
+
+class _Missing:
+    """What the target lacks of the courses' files, each content counted with the first course that has it."""
+
+    def __init__(self, sides: tuple[Site, Site]) -> None:
+        self._sides, self._seen = sides, set[str]()
+        self._bytes: int | None = None
+
+    def of(self, one: Resolved) -> int | None:
+        """The bytes that would be sent for that course; None where its files are in its backup."""
+        source, target = self._sides
+        if not one.spec.lean or one.source.course is None or source is target:
+            return None
+        contents = [each for each in source.pool().of_course(one.source.course.id) if each.sha1 not in self._seen]
+        self._seen |= {each.sha1 for each in contents}
+        found = sum(each.size for each in target.pool().lacking(contents))
+        self._bytes = (self._bytes or 0) + found
+        return found
+
+    def total(self) -> int | None:
+        """The bytes of all courses together."""
+        return self._bytes
 
 
 def _existing(folder: Path) -> Path:

@@ -12,6 +12,7 @@ from moodlectl.errors import Refused
 KINDS: dict[str, str] = {
     "rollover": "moodlectl.actions.rollover:Rollover",
     "migrate": "moodlectl.actions.migrate:Migrate",
+    "seed": "moodlectl.actions.seeding:Seed",
 }
 """Kind of job → ``module:class`` of its recipe, which is made from the job's options."""
 

@@ -33,6 +33,11 @@ class Rollover:
         return self._moves.steps(spec)
 
 
-def plan(plan: Plan, site: Site, today: date, on_progress: OnProgress = no_progress) -> planning.Resolution:
-    """What that plan means on the site, every problem at once. Reads only. Raises AccessError, Unreachable."""
-    return planning.resolve(plan, KIND, (site, site), today, on_progress)
+def plan(
+    plan: Plan, site: Site, today: date, on_progress: OnProgress = no_progress, *, lean: bool = True
+) -> planning.Resolution:
+    """What that plan means on the site, every problem at once. Reads only. Raises AccessError, Unreachable.
+
+    ``lean``: no file is packed, the new courses take theirs from the site's own pool.
+    """
+    return planning.resolve(plan, KIND, (site, site), today, on_progress, lean=lean)

@@ -78,7 +78,8 @@ class Spec:
     ``course`` is the source course, None where ``backup``, a file here, stands alone; ``stored`` is a backup on the
     source's site that was there before. ``target`` is the course that is replaced or merged into, ``to`` the site it is
     on. ``provisional``: the new course gets its short name only when the old one has given it up. ``unchanged_since``
-    is the fingerprint the target must still have before it is replaced.
+    is the fingerprint the target must still have before it is replaced. ``lean``: the backup carries no files; their
+    contents are in the target's file pool, or brought there.
     """
 
     line: int
@@ -109,6 +110,7 @@ class Spec:
     old: Looks | None = None
     unchanged_since: str | None = None
     fingerprint: bool = False
+    lean: bool = False
 
     @property
     def items(self) -> ItemWords:

@@ -12,7 +12,7 @@ import typer
 
 from moodlectl.cli import batch, output
 from moodlectl.cli.state import Output, State
-from moodlectl.cli.words import Quietly, state_of
+from moodlectl.cli.words import Quietly, parse_rate, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from moodlectl.plans import Kind, Plan, Problem
     from moodlectl.site.port import Site
 
+Whole = Annotated[
+    bool, typer.Option("--whole-backups", help="Pack every course's files into its backup, as Moodle does.")
+]
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="A .toml or .csv file.")]
 
 
@@ -36,6 +39,7 @@ def rollover(
     ctx: typer.Context,
     plan: PlanFile,
     dry_run: Quietly = False,
+    whole: Whole = False,
     jobs: batch.Jobs = 4,
     fail_fast: batch.FailFast = False,
     events: batch.Events = False,
@@ -54,7 +58,7 @@ def rollover(
         return
     with closing(state.open_site(name)) as site:
         with output.progress(state) as on_progress:
-            found = action.plan(read, site, date.today(), on_progress)
+            found = action.plan(read, site, date.today(), on_progress, lean=not whole)
         if dry_run:
             _preview(state, read, found, (site, site), run)
             return
@@ -70,36 +74,53 @@ def migrate(
     addresses: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Write old addresses and new ones, for redirects.")
     ] = None,
+    seed_only: Annotated[
+        bool, typer.Option("--seed-only", help="Only send the contents of the courses' files ahead.")
+    ] = False,
+    limit_rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help="Bytes a second for contents of files, such as 500K or 2M.")
+    ] = None,
+    whole: Whole = False,
     jobs: batch.Jobs = 4,
     fail_fast: batch.FailFast = False,
     events: batch.Events = False,
 ) -> None:
     """Move courses from one site to another, as a plan says. Run again, it takes only what has changed since."""
     from moodlectl.actions import migrate as action
+    from moodlectl.actions import seeding
+    from moodlectl.errors import UsageError
 
     state = state_of(ctx)
     run = batch.Run(jobs, fail_fast, events)
     batch.check(state, run)
     source_name, target_name = state.site_config(from_site).name, state.site_config(to_site).name
+    if whole and (seed_only or limit_rate):
+        raise UsageError("With --whole-backups no contents travel alone: leave out --seed-only and --limit-rate.")
     read = _read(state, plan, "migrate")
     options: dict[str, Any] = {"plan": str(plan.absolute()), "plan_sha1": read.sha1}
     options |= {"from": source_name, "to": target_name}
     options["guards"] = dict(state.site_config(to_site).guards)
+    if limit_rate:
+        options["limit_rate"] = parse_rate(limit_rate)
+    recipe: Recipe = seeding.Seed(options) if seed_only else action.Migrate(options)
     with closing(state.open_site(source_name)) as source, closing(state.open_site(target_name)) as target:
         at, to = (info.identifier_hash or info.url for info in (source.info(), target.info()))
         try:
             key = f"{plan.absolute()} {source_name} {target_name}"
-            if not dry_run and _goes_on(state, action.Migrate(options), options, key, run):
+            if not dry_run and _goes_on(state, recipe, options, key, run):
                 return
             with output.progress(state) as on_progress:
-                found = action.plan(read, source, target, date.today(), on_progress)
+                found = action.plan(read, source, target, date.today(), on_progress, lean=not whole)
             if dry_run:
                 _preview(state, read, found, (source, target), run)
                 return
-            _run(state, action.Migrate(options), found, options, run)
+            if seed_only:
+                _seed(state, recipe, found, options, run)
+                return
+            _run(state, recipe, found, options, run)
         finally:
             told = action.account(at, to)
-            if not dry_run and told.addresses:
+            if not (dry_run or seed_only) and told.addresses:
                 _account(state, told, addresses)
 
 
@@ -155,6 +176,24 @@ def _run(
     batch.drive(state, recipe, [one.planned() for one in found.courses], options, key=key, run=run)
 
 
+def _seed(
+    state: State, recipe: Recipe, found: Resolution, options: Mapping[str, Any], run: batch.Run
+) -> None:
+    """Send the contents of a plan's courses ahead. Raises Refused where contents cannot travel by themselves."""
+    from moodlectl.actions import seeding
+    from moodlectl.errors import Refused
+
+    _refuse(state, Path(options["plan"]).name, found.problems)
+    if found.todo and not any(one.spec.lean for one in found.todo):
+        raise Refused("Nothing can be sent ahead.", " ".join(found.notes) or None, code="cannot_seed")
+    planned = seeding.planned(found)
+    if not planned:
+        _nothing_to_do(state, recipe.kind, found)
+        return
+    key = " ".join([recipe.kind, str(options["plan"]), *recipe.sites])
+    batch.drive(state, recipe, planned, options, key=key, run=run)
+
+
 def _nothing_to_do(state: State, kind: str, found: Resolution) -> None:
     rows = [_row(one) for one in found.courses]
     if state.output is Output.json:
@@ -196,6 +235,7 @@ def _preview(
         "free_here": told.free_here,
         "free_there": told.free_there,
         "needs_there": told.needs_there,
+        "bytes_missing": told.missing,
     }
     if state.output is Output.json:
         output.print_json({"courses": rows, "totals": totals, "notes": list(found.notes)})
@@ -229,6 +269,7 @@ def _preview_row(preview: previews.Preview) -> dict[str, Any]:
         "people": preview.people,
         "activities": preview.activities,
         "size": preview.bytes,
+        "bytes_missing": preview.missing,
         "seconds": preview.seconds,
         "steps": list(one.spec.steps) if one.state == "todo" else [],
         "old": _old(one),
@@ -258,8 +299,10 @@ def _summary(totals: Mapping[str, Any]) -> str:
     if totals["free_there"] is not None:
         needs = output.size(totals["needs_there"])
         free += f", {output.size(totals['free_there'])} free on the site (about {needs} needed)"
+    missing = totals["bytes_missing"]
+    lacks = f" ({output.size(missing)} of them missing on the target)" if missing is not None else ""
     return (
-        f"{totals['todo']} of {totals['courses']} courses, {output.size(totals['bytes'])} of files, "
+        f"{totals['todo']} of {totals['courses']} courses, {output.size(totals['bytes'])} of files{lacks}, "
         f"about {time} ({totals['seconds_are']}){free}\n"
     )
 

@@ -122,3 +122,16 @@ def parse_day(text: str | None) -> date | None:
         from moodlectl.errors import UsageError
 
         raise UsageError(f"'{text}' is no day.", "Write it as YYYY-MM-DD, such as 2027-02-15.") from error
+
+
+def parse_rate(text: str) -> float:
+    """Bytes a second written ``500K``, ``2M`` or ``1.5G`` (of 1024), as curl's --limit-rate. Raises UsageError."""
+    import re
+
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMG]?)B?(?:/s)?", text.strip(), re.IGNORECASE)
+    rate = float(found[1]) * 1024 ** " KMG".index(found[2].upper() or " ") if found else 0.0
+    if rate < 1:
+        from moodlectl.errors import UsageError
+
+        raise UsageError(f"'{text}' is no rate.", "Write it as bytes a second, such as 500K or 2M.")
+    return rate

@@ -775,6 +775,9 @@ class Pool(Protocol):
     A stream of contents, as one pool sends it and another takes it, is described in ``moodlectl.site.contents``.
     """
 
+    def of_course(self, course_id: int) -> Sequence[Content]:
+        """The contents of a course's files, without its stored backups, once each. Reads only. Raises NotFound."""
+
     def lacking(self, contents: Sequence[Content]) -> Sequence[Content]:
         """Those that the pool has not got, or not whole. Reads only."""
 

@@ -121,7 +121,7 @@ def used(world: World, restored: object) -> set[str]:
 def files(world: World, course_id: int) -> list[tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]]:
     """Every file of a course: where it is, and what is known of it."""
     found: list[Identity] = []
-    world.site.identities(course_id, found.append, with_users=False)
+    world.site.identities(course_id, found.append)
     return sorted((kind, key, tuple(sorted(facts.items()))) for kind, key, facts in found if kind == "file")
 
 

@@ -18,6 +18,11 @@ class LivePool:
     def __init__(self, runner: Runner, acting: str | None) -> None:
         self._runner, self._acting = runner, acting
 
+    def of_course(self, course_id: int) -> Sequence[Content]:
+        """The contents of a course's files, once each. Reads only."""
+        reply = self._runner.ask("contents_of_course", {"course_id": course_id}, acting=self._acting)
+        return [Content(str(sha1), int(size)) for sha1, size in reply]
+
     def lacking(self, contents: Sequence[Content]) -> Sequence[Content]:
         """Those the pool has not got (``file_system::is_file_readable_*``, 3.9 to 5.1). Reads only."""
         found: list[Content] = []

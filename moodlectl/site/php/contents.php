@@ -65,6 +65,28 @@ function moodlectl_call_contents_lacking(array $params, moodlectl_io $io) {
     return $lacking;
 }
 
+/**
+ * The contents of all files of the course {course_id} but its backups, [[sha1, size]] once each. Reads only.
+ * (lib/accesslib.php: the contexts below a course's; lib/db/install.xml: files, 3.9 to 5.1)
+ */
+function moodlectl_call_contents_of_course(array $params, moodlectl_io $io) {
+    global $DB;
+    moodlectl_contents_need($io);
+    $context = context_course::instance((int)$params['course_id']);
+    $like = $DB->sql_like('c.path', ':below');
+    $records = $DB->get_recordset_sql("SELECT f.contenthash, MAX(f.filesize) AS filesize
+        FROM {files} f JOIN {context} c ON c.id = f.contextid
+        WHERE (c.id = :own OR $like) AND f.component <> 'backup' AND f.filename <> '.' AND f.filesize > 0
+            AND f.referencefileid IS NULL GROUP BY f.contenthash ORDER BY f.contenthash",
+        ['own' => $context->id, 'below' => $context->path . '/%']);
+    $found = [];
+    foreach ($records as $record) {
+        $found[] = [$record->contenthash, (int)$record->filesize];
+    }
+    $records->close();
+    return $found;
+}
+
 /** The {contents} [[sha1, size]] as a stream, packed where {pack} and it helps. Reads only. */
 function moodlectl_call_contents_send(array $params, moodlectl_io $io) {
     moodlectl_contents_need($io);

@@ -26,6 +26,14 @@ class PracticePool:
         actor.need("moodle/site:config", None, "move the contents of files by their hash", "no_capability")
         self._store = store
 
+    def of_course(self, course_id: int) -> Sequence[Content]:
+        """The contents of a course's files, once each. Reads only."""
+        rows = self._store.rows(
+            "SELECT DISTINCT contenthash, filesize FROM files WHERE course = ? AND filesize > 0 ORDER BY contenthash",
+            course_id,
+        )
+        return [Content(row["contenthash"], row["filesize"]) for row in rows]
+
     def lacking(self, contents: Sequence[Content]) -> Sequence[Content]:
         """Those the pool has not got, or not whole. Reads only."""
         return [one for one in contents if not self._has(one)]

@@ -144,14 +144,30 @@ def test_what_packs_well_is_packed(pools: tuple[Pool, Pool]) -> None:
     assert done.wire_bytes < 50_000
 
 
-def test_a_rate_is_kept(pools: tuple[Pool, Pool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_is_kept_by_all_together(pools: tuple[Pool, Pool], monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = pools
     all_ = put(source, *(os.urandom(100_000) for _ in range(3)))
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(carrying.time, "monotonic", lambda: 0.0)
-    carry(source, target, all_, How(rate=50_000.0, pack=False))
+    traffic = carrying.Traffic(50_000.0)
+    carry(source, target, all_[:1], How(traffic, pack=False))
+    carry(source, target, all_[1:], How(traffic, pack=False))
     assert max(slept) == pytest.approx(6.0, abs=0.1)  # 300 kB at 50 kB/s, on a clock that stands still
+
+
+def test_what_another_course_sends_just_now_is_waited_for_and_not_sent_twice(pools: tuple[Pool, Pool]) -> None:
+    source, target = pools
+    all_ = put(source, *(os.urandom(30_000) for _ in range(40)))
+    how, done = How(pack=False), list[carrying.Carried]()
+    both = [threading.Thread(target=lambda: done.append(carry(source, target, all_, how))) for _ in range(4)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert sum(one.count for one in done) == 40
+    assert sum(one.wire_bytes for one in done) < 40 * 31_000
+    assert list(target.lacking(all_)) == []
 
 
 def test_a_sender_does_not_wait_for_ever_when_the_taker_gives_up(pools: tuple[Pool, Pool]) -> None:

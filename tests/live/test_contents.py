@@ -1,0 +1,127 @@
+"""Contents travel once, from pool to pool, between real sites; what comes of it equals the ordinary way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rig
+from conftest import Command
+
+CATEGORY = """
+echo core_course_category::create(['name' => $arguments['name']])->id;
+"""
+CLEAR = """
+require_once($CFG->dirroot . '/course/lib.php');
+$CFG->forced_plugin_settings['tool_recyclebin'] = ['categorybinenable' => 0, 'coursebinenable' => 0];
+core_course_category::get($arguments['id'])->delete_full(false);
+foreach ($DB->get_records('files', ['component' => 'local_moodlectl']) as $record) {
+    get_file_storage()->get_file_instance($record)->delete();
+}
+"""
+# Every file of a course as the database has it; ids of contexts and items are each course's own.
+FILES = """
+$context = context_course::instance($arguments['id']);
+$rows = $DB->get_records_sql("SELECT f.id, f.component, f.filearea, f.filepath, f.filename, f.contenthash, f.filesize,
+        f.mimetype, f.author, f.license, f.source, u.username
+    FROM {files} f JOIN {context} c ON c.id = f.contextid LEFT JOIN {user} u ON u.id = f.userid
+    WHERE (c.id = ? OR c.path LIKE ?) AND f.component <> 'backup'", [$context->id, $context->path . '/%']);
+$all = [];
+foreach ($rows as $row) {
+    unset($row->id);
+    $all[] = (array)$row;
+}
+echo 'FILES:' . json_encode($all);
+"""
+
+
+@dataclass
+class Desk:
+    """Two sites, the command that knows them as ``old`` and ``new``, and a category of its own on the new one."""
+
+    run: Command
+    old: rig.LiveMoodle
+    new: rig.LiveMoodle
+    category: int
+    folder: Path
+
+    def migrate(self, plan: str, *words: str) -> Any:
+        path = self.folder / "plan.toml"
+        path.write_text(plan)
+        done = self.run("-o", "json", "-y", "migrate", str(path), "--from", "old", "--to", "new", *words)
+        assert done.status == 0, done.stderr
+        return done.json
+
+    def plan(self, *shortnames: str) -> str:
+        head = f'[defaults]\ncategory = "id:{self.category}"\nmap = ["admin=admin"]\n'
+        rows = (f'[[course]]\ntemplatecourse = "RICH101"\nshortname = "{n}"\nidnumber = "{n}"\n' for n in shortnames)
+        return head + "".join(rows)
+
+    def files(self, course: int) -> list[Any]:
+        told = json.loads(self.new.php(FILES, id=course).rsplit("FILES:", 1)[1])
+        return sorted(json.dumps(one, sort_keys=True) for one in told)
+
+
+@pytest.fixture
+def desk(moodlectl: Command, moodles: dict[str, rig.LiveMoodle], tmp_path: Path) -> Iterator[Desk]:
+    sites = list(moodles.values())
+    old, new = sites[0], sites[-1]
+    if old is new:
+        pytest.skip("needs two sites")
+    moodlectl.add_site("old", old)
+    moodlectl.add_site("new", new)
+    category = int(new.php(CATEGORY, name=f"Contents {tmp_path.name} {id(tmp_path)}"))
+    yield Desk(moodlectl, old, new, category, tmp_path)
+    new.php(CLEAR, id=category)
+
+
+def test_a_course_moved_content_by_content_equals_one_moved_whole_file_by_file(desk: Desk) -> None:
+    [whole] = desk.migrate(desk.plan("CONTENTS-WHOLE"), "--whole-backups")["items"]
+    [lean] = desk.migrate(desk.plan("CONTENTS-LEAN"))["items"]
+    assert lean["facts"]["contents"] > 20
+    assert desk.files(whole["facts"]["course"]) == desk.files(lean["facts"]["course"])
+    # All was there already, with the first of them.
+    assert lean["facts"]["contents_sent"] == 0
+    assert lean["facts"]["bytes"] < whole["facts"]["bytes"] / 2
+    done = desk.run("--site", "new", "-o", "json", "course", "compare", "CONTENTS-WHOLE", "CONTENTS-LEAN")
+    assert [one for one in done.json["differences"] if not one["known"]] == [], done.stdout
+
+
+def test_what_is_sent_ahead_is_held_until_its_courses_come(desk: Desk) -> None:
+    plan = desk.plan("CONTENTS-SEEDED")
+    missing = desk.migrate(plan, "--dry-run")["totals"]["bytes_missing"]
+    if not missing:
+        pytest.skip("the new site has all these contents")
+    [item] = desk.migrate(plan, "--seed-only", "--limit-rate", "20M")["items"]
+    assert item["facts"]["content_bytes_sent"] == missing
+    listed = desk.run("-o", "json", "site", "contents", "new", "--unclaimed").json
+    assert sum(one["size"] for one in listed) == missing
+    assert desk.migrate(plan, "--dry-run")["totals"]["bytes_missing"] == 0
+    [item] = desk.migrate(plan)["items"]
+    assert (item["facts"]["contents_sent"], item["state"]) == (0, "done")
+    assert desk.run("-o", "json", "site", "contents", "new").json == []
+
+
+def test_a_rollover_writes_no_byte_of_a_file_anew(moodlectl: Command, moodle: rig.LiveMoodle, tmp_path: Path) -> None:
+    moodlectl.add_site("live", moodle)
+    category = int(moodle.php(CATEGORY, name=f"Rollover {tmp_path.name} {id(tmp_path)}"))
+    plan = tmp_path / "year.toml"
+    plan.write_text(
+        f'[[course]]\ntemplatecourse = "RICH101"\nshortname = "NEXT-{category}"\ncategory = "id:{category}"\n'
+    )
+    try:
+        done = moodlectl("-o", "json", "-y", "rollover", str(plan))
+        assert done.status == 0, done.stderr
+        [item] = done.json["items"]
+        assert item["facts"]["bytes"] < 200_000
+        compared = moodlectl("-o", "json", "course", "compare", "RICH101", f"id:{item['facts']['course']}")
+        lost = [one for one in compared.json["differences"] if one["kind"] == "file" and not one["known"]]
+        assert [one for one in lost if "only in" in one["text"] and not one.get("where")] == []
+        again = moodlectl("-o", "json", "-y", "rollover", str(plan))
+        assert (again.status, again.json["totals"]["skipped"]) == (0, 1), again.stderr
+    finally:
+        moodle.php(CLEAR, id=category)
