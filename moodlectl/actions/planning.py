@@ -151,7 +151,7 @@ class _Resolver:
             found.append((source, one, self.problems[before:]))
             del self.problems[before:]
         # What an earlier run made of one course of the selection is not the next to be rolled over.
-        made = {one.there for _, one, _ in found if one is not None and one.there is not None}
+        made = {one.there for _, one, _ in found if one is not None} if self.source is self.target else set()
         for source, one, problems in found:
             if row.select is not None and source.course is not None and source.course.id in made:
                 continue
@@ -348,7 +348,7 @@ class _Resolver:
     # --- its parts ------------------------------------------------------------------------------------------------
 
     def _start(self, row: Row, source: Source) -> date | None:
-        if row.shift_days is None:
+        if not row.shift_days:
             return row.startdate
         column = "shift_weeks" if "shift_weeks" in row.places else "shift_days"
         if source.course is None:
