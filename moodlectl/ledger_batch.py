@@ -1,7 +1,7 @@
 """The ledger of jobs of many courses: written by many hands at once, read page by page.
 
-One thread writes. What others hand it while a transaction is being put on disk goes into the next one together, so
-that many courses in flight share one ``fsync``; whoever must not go on before it is on disk waits for it.
+Whoever must not go on before it is on disk writes, for itself and for all others that have handed something over;
+what comes meanwhile goes into the next transaction together. So many courses in flight share one ``fsync``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,8 +227,8 @@ def _ended_state(database: sqlite3.Connection, job: int) -> str:
 class Book:
     """Writes one batch down while it runs, for all the hands that work on it.
 
-    ``waiting`` methods return when it is on disk; the others may be lost by a power cut, and then the step is only
-    looked at again. Raises AccessError where the ledger cannot be written any more (a full disk).
+    Methods that wait return when it is on disk; what the others are told is on disk after the next of those, and lost
+    before it a step is only looked at again. Raises AccessError where the ledger cannot be written (a full disk).
     """
 
     def __init__(self, job: int, path: Path | None = None) -> None:
@@ -236,10 +237,10 @@ class Book:
         self._more = threading.Condition()
         self._queue: list[_Write] = []
         self._asked = self._written = 0
+        self._writing = False
         self._broken: sqlite3.Error | None = None
-        self._closing = False
-        self._thread = threading.Thread(target=self._write_on, name="ledger", daemon=True)
-        self._thread.start()
+        self._database = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA synchronous = FULL")
 
     def start(self, item: Item, number: int, name: str, site: str | None, *, first: bool) -> None:
         """*Started*, for a step, before it is begun. Waits. ``first`` is whether this process begins the item."""
@@ -287,7 +288,7 @@ class Book:
         )
 
     def end(self, item: Item, state: str, message: str | None, facts: Mapping[str, Any], number: int) -> None:
-        """How an item has ended, at the step of that number. Waits."""
+        """How an item has ended, at the step of that number."""
         self._do(
             _step_ended(self.job, item.seq, number, state, message),
             (
@@ -298,17 +299,20 @@ class Book:
                 ),
             ),
             _audit(self.job, item.seq, state, {"message": message or ""}),
-            wait=True,
         )
+
+    def flush(self) -> None:
+        """Everything handed over so far is on disk. Waits."""
+        with self._more:
+            upto = self._asked
+        self._wait_for(upto)
 
     def close(self, reason: str | None) -> None:
         """Everything is on disk, and nobody works on the batch any more: its state follows from its items. Waits."""
-        with self._more:
-            self._closing = True
-            self._more.notify_all()
-        self._thread.join()
-        if self._broken is not None:
-            raise self._unwritable()
+        try:
+            self.flush()
+        finally:
+            self._database.close()
         book = Ledger(self._path)
         try:
             with book.transaction() as database:
@@ -331,7 +335,7 @@ class Book:
         finally:
             book.close()
 
-    # --- the one that writes ----------------------------------------------------------------------------------
+    # --- whoever waits, writes --------------------------------------------------------------------------------
 
     def _do(self, *writes: _Write, wait: bool = False) -> None:
         with self._more:
@@ -340,11 +344,42 @@ class Book:
             self._queue += writes
             self._asked += 1
             mine = self._asked
-            self._more.notify_all()
-            while wait and self._written < mine and self._broken is None:
-                self._more.wait()
-            if wait and self._written < mine:
-                raise self._unwritable()
+        if wait:
+            self._wait_for(mine)
+
+    def _wait_for(self, upto: int) -> None:
+        """Until that much is on disk. The first to wait writes for all who have handed something over meanwhile."""
+        with self._more:
+            while self._written < upto:
+                if self._broken is not None:
+                    raise self._unwritable()
+                if self._writing:
+                    self._more.wait()
+                    continue
+                self._writing = True
+                writes, self._queue, taken = self._queue, [], self._asked
+                self._more.release()
+                try:
+                    self._write(writes)
+                except sqlite3.Error as error:
+                    self._broken = error
+                finally:
+                    self._more.acquire()
+                    self._writing = False
+                    self._written = self._written if self._broken else taken
+                    self._more.notify_all()
+
+    def _write(self, writes: list[_Write]) -> None:
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            for sql, values in writes:
+                database.execute(sql, values)
+            database.execute("COMMIT")
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):
+                database.execute("ROLLBACK")
+            raise
 
     def _unwritable(self) -> AccessError:
         return AccessError(
@@ -352,37 +387,6 @@ class Book:
             f"Nothing more was begun. Make room there, then: moodlectl job resume {self.job}",
             code="ledger",
         )
-
-    def _write_on(self) -> None:
-        database = None
-        try:
-            database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
-            database.execute("PRAGMA synchronous = FULL")
-            while self._write(database):
-                pass
-        except sqlite3.Error as error:
-            with self._more:
-                self._broken = error
-                self._more.notify_all()
-        finally:
-            if database is not None:
-                database.close()
-
-    def _write(self, database: sqlite3.Connection) -> bool:
-        with self._more:
-            while not self._queue and not self._closing:
-                self._more.wait()
-            writes, self._queue, upto = self._queue, [], self._asked
-        if not writes:
-            return False
-        database.execute("BEGIN IMMEDIATE")
-        for sql, values in writes:
-            database.execute(sql, values)
-        database.execute("COMMIT")
-        with self._more:
-            self._written = upto
-            self._more.notify_all()
-        return True
 
 
 def _step_ended(job: int, seq: int, number: int, state: str, message: str | None) -> _Write:

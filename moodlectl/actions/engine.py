@@ -124,6 +124,7 @@ class _Engine:
         self.tasks: queue.SimpleQueue[Flight | None] = queue.SimpleQueue()
         self.back: queue.SimpleQueue[Flight] = queue.SimpleQueue()
         self.threads: list[threading.Thread] = []
+        self.ends: list[Event] = []
         self.reason = ""
         self.cancelled = False
         self._next_wish = 0.0
@@ -154,6 +155,7 @@ class _Engine:
         if not self.stop.asked and not self.reason:
             self._let_in()
         self._tell_of_sites()
+        self._tell_ends()
         if self.at_work:
             return not (self.stop.asked > 1 and self._overdue())
         if self.stop.asked or self.reason:
@@ -249,15 +251,21 @@ class _Engine:
 
     def _wait(self) -> None:
         """Until a step has ended, a pause is over, or it is time to look up."""
-        try:
+        with suppress(queue.Empty):
             self._settle(self.back.get(timeout=self._patience()))
             while True:
                 self._settle(self.back.get_nowait())
-        except queue.Empty:
-            return
+
+    def _tell_ends(self) -> None:
+        """Tell of what has ended when it is on disk, and not before."""
+        if self.ends:
+            self.book.flush()
+            for event in self.ends:
+                self.tell(event)
+            self.ends.clear()
 
     def _patience(self) -> float:
-        pauses = [self._opens(flight) for flight in [*self.waiting, *self.ahead[:AHEAD]]]
+        pauses = [self._opens(flight) for flight in [*self.waiting, *self.ahead[:5]]]
         return min([0.2, *(max(pause, 0.01) for pause in pauses if pause is not None)])
 
     # --- after a step -----------------------------------------------------------------------------------------
@@ -384,7 +392,7 @@ class _Engine:
         self.totals[before] -= 1
         self._tidy(flight)
         self.hands.forget(flight)
-        self.tell(
+        self.ends.append(
             Event(
                 *("item", state, self.job, flight.seq, flight.course, flight.step.name, flight.step.site or ""),
                 message=message,
@@ -453,6 +461,8 @@ class _Engine:
 
     def _end(self) -> Ended:
         word = self.stop.word or "interrupted" if self.stop.asked else None
+        with suppress(MoodlectlError):
+            self._tell_ends()
         with suppress(MoodlectlError):
             self.book.close(self.reason or word)
         job, totals = self.reader.refresh(), self.reader.totals()
