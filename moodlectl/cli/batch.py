@@ -115,7 +115,7 @@ def show_end(state: State, job: int) -> None:
         else:
             rows = [job_words.row(item) for one in ("failed", "unknown") for item in reader.items(one)]
         if rows:
-            output.emit(state, rows, job_words.COLUMNS, spare=job_words.SPARE)
+            output.emit(state, rows, job_words.columns(rows), spare=job_words.SPARE)
             sys.stdout.write("\n")
         sys.stdout.write(f"job {job}: {reader.job.state}. {in_words(totals)}\n")
     finally:

@@ -207,7 +207,7 @@ def _amount(place: Place) -> str:
     if place.waits or not place.phase:
         return ""
     if place.bytes:
-        return size(place.done) if place.total is None else f"{size(place.done)} of {size(place.total)}"
+        return f"{100 * place.done / place.total:.0f}% of {size(place.total)}" if place.total else size(place.done)
     return place.phase
 
 

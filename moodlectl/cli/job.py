@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -97,8 +97,8 @@ def _show_table(state: State, reader: Reader, only: str | None, limit: int) -> N
     totals, items = reader.totals(), list(reader.items(only, limit=limit))
     output.emit_one(state, {**job_words.head(reader), "totals": totals})
     sys.stdout.write("\n")
-    columns = job_words.COLUMNS if reader.job.batch else [one for one in job_words.COLUMNS if one != "step"]
-    output.emit(state, [job_words.row(item) for item in items], columns, spare=job_words.SPARE)
+    rows = [job_words.row(item) for item in items]
+    output.emit(state, rows, job_words.columns(rows), spare=job_words.SPARE)
     group = "pending" if only in ("planned", "started") else only
     there = totals.get(group, 0) if group else sum(totals.values())
     if len(items) == limit < there:
@@ -217,7 +217,23 @@ def report(
             reportpage.write(reader, summary, html)
             output.remark(state, f"written: {html}")
             return
-    output.emit_one(state, summary.as_dict())
+    _show_summary(state, summary.as_dict())
+
+
+def _show_summary(state: State, told: dict[str, Any]) -> None:
+    if state.output is not Output.table:
+        output.emit_one(state, told)
+        return
+    lists = {name: told.pop(name) for name in ("slowest", "troubles", "differences")}
+    told["bytes"] = output.size(told["bytes"])
+    output.emit_one(state, told)
+    differences = [
+        {"course": course, "difference": one} for course, found in lists["differences"].items() for one in found
+    ]
+    for title, rows in (("troubles", lists["troubles"]), ("differences", differences), ("slowest", lists["slowest"])):
+        if rows:
+            sys.stdout.write(f"\n{title}\n")
+            output.emit(state, rows, spare=["code"])
 
 
 def _wants_undo(state: State, found: resuming.Found) -> bool:

@@ -46,6 +46,11 @@ def row(item: Item) -> dict[str, Any]:
     return told
 
 
+def columns(rows: list[dict[str, Any]]) -> list[str]:
+    """The columns of a table of those rows, without the step where none is at one."""
+    return [name for name in COLUMNS if name != "step" or any(row.get("step") for row in rows)]
+
+
 def head(reader: Reader) -> dict[str, Any]:
     """What is told of a job itself."""
     job = reader.job

@@ -367,7 +367,7 @@ class PracticeSite:
             self._actor().need("moodle/restore:uploadfile", file.course_id, "delete backups of this course")
         with self.store.transaction():
             self.store.run("DELETE FROM backups WHERE id = ?", file.locator["id"])
-            self.store.sweep()
+        self.store.sweep()
 
     def manifest_xml(self, file: BackupFile) -> bytes:
         """The ``moodle_backup.xml`` of a stored backup, read where it lies. Reads only."""
@@ -477,8 +477,7 @@ class PracticeSite:
                 )
                 deeds.keep(self.store, request.deed, restored)
         except BaseException:
-            with self.store.transaction():
-                self.store.sweep()  # the files that came with it
+            self.store.sweep()  # the files that came with it
             raise
         on_progress(Progress("restore", 2, 2))
         return restored
@@ -649,7 +648,7 @@ class PracticeSite:
                     " ORDER BY timecreated DESC, id DESC LIMIT 2)",
                     row["id"],
                 )
-                self.store.sweep()
+            self.store.sweep()
             runs.append(AutomatedRun(row["id"], row["shortname"], "ok", _time(started), _time(ended)))
         on_progress(Progress("backup", len(rows), len(rows)))
         return runs

@@ -88,7 +88,7 @@ class PracticePool:
             for sha1 in sha1s:
                 if unclaimed or self._claimed(sha1):
                     count += self._store.run("DELETE FROM held WHERE contenthash = ?", sha1)
-            self._store.sweep()
+        self._store.sweep()
         return count
 
     def _has(self, one: Content) -> bool:

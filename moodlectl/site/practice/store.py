@@ -304,7 +304,14 @@ class Store:
             raise Failed(f"The practice site cannot keep a file: {problem}.", code="cannot_write") from problem
 
     def sweep(self) -> None:
-        """Remove content from the pool that nothing speaks of any more, inside a transaction of the caller's."""
+        """Remove content from the pool that nothing speaks of any more, in a transaction of its own.
+
+        Never in one that still may be taken back: a row without its content would be left.
+        """
+        with self.transaction():
+            self._sweep()
+
+    def _sweep(self) -> None:
         kept = ["files", "backups"]
         kept += ["held"] if self.rows("SELECT 1 FROM sqlite_master WHERE name = 'held'") else []
         everything = " UNION ".join(f"SELECT contenthash FROM {table}" for table in kept)
