@@ -23,6 +23,7 @@ _THINGS = {
     "grade_category": "a grade category",
     "question_bank_entry": "a question",
     "question_category": "a question category",
+    "profile_field": "a profile field of the original site's own",
 }
 _MOST = 160
 
@@ -60,6 +61,10 @@ class Wording:
         brings = None if dependency.cmid is None else self._activities.get(dependency.cmid)
         if kind == "cmid":
             return brings or f"{thing} ({dependency.needs})"
+        if kind == "profile_field":
+            return f"{thing} ({number})"
+        if dependency.kind == "link":
+            return f"an activity ({kind} {number})"
         return f"{thing} of {brings}" if brings else f"{thing} (id {number})"
 
 

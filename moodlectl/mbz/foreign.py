@@ -61,7 +61,7 @@ class ForeignReader:
         if reader:
             reader.feed(first)
             read_xml(chunks, reader)
-        return True
+        return reader is not None
 
 
 def _moodle1(name: str, found: Foreign) -> XmlReader:

@@ -179,8 +179,9 @@ class Dependency:
     ``item`` is ``cmid:12``, ``section:34`` or ``course``; ``kind`` is ``restriction``, ``completion``,
     ``grade``, ``grouping``, ``question`` or ``link``; ``needs`` names the other end the same way (or
     ``grade_item:5``, ``group:6``, ``grouping:7``, ``grade_category:8``, ``question_bank_entry:9``,
-    ``question_category:10``). ``cmid`` is the activity in this file that brings it, None where no single one
-    does. ``missing`` is whether the file lacks it.
+    ``question_category:10``, ``profile_field:NAME``, or ``forum:11`` for a forum known only by its own number).
+    ``cmid`` is the activity in this file that brings it, None where no single one does. ``missing`` is whether the
+    file lacks it.
     """
 
     item: str

@@ -17,8 +17,18 @@ from moodlectl.mbz.limits import LIMITS, Limits
 from moodlectl.mbz.manifest import Dependency
 from moodlectl.mbz.xmlstream import NULL, XmlReader
 
-_LINK = re.compile(rb"\$@(?!COURSE|USERINDEX|BADGES)[A-Z]{2,40}VIEWBYID\*([0-9]{1,18})@\$")
+# By the number of a course module, whatever follows it; and by an activity's own number (backup_*_activity_task,
+# encode_content_links, 3.9 to 5.1).
+_LINK = re.compile(
+    rb"\$@(?:(?!COURSE|USERINDEX|BADGES)[A-Z0-9]{2,40}(?:VIEWBYID|VIEWBYIDCH|ANALYSISBYID|SHOWENTRIESBYID)"
+    rb"|LESSON(?:EDIT|EDITPAGE|ESSAY|MEDIAFILE|REPORT|VIEWPAGE))\*([0-9]{1,18})(?:@\$|\*)"
+)
+_INSTANCE_LINK = re.compile(
+    rb"\$@(?:(BOOK)VIEWBYB(?:CH)?|(DATA)VIEW(?:BYD|RECORD)|(FORUM)VIEWBYF|(QUIZ)VIEWBYQ|(URL)VIEWBYU)\*([0-9]{1,18})[@*]"
+)
+_ACTIVITY_HEAD = re.compile(rb'<activity id="([0-9]{1,18})" moduleid="([0-9]{1,18})" modulename="([a-z][a-z0-9_]*)"')
 _LONGEST_LINK = 80
+_FIELD_NAME = re.compile(r"\w{1,100}")
 _GRADE_ITEM = re.compile(r"##gi([0-9]{1,18})##")
 _CRITERIA_ACTIVITY = "4"
 Want = tuple[str, str, str, str]
@@ -30,6 +40,7 @@ class Needs:
 
     limits: Limits = LIMITS
     _wants: set[Want] = field(default_factory=set)
+    _fields: set[tuple[str, str]] = field(default_factory=set)
     _here: dict[str, dict[str, int | None]] = field(default_factory=dict)
 
     def here(self, what: str, id_: str | None, cmid: int | None = None) -> None:
@@ -37,6 +48,11 @@ class Needs:
         known = self._here.setdefault(what, {})
         if id_ is not None and len(known) < self.limits.kept_ids:
             known[id_] = cmid
+
+    def profile_field(self, item: str, name: object) -> None:
+        """A restriction by a profile field that the original site made, which no backup brings."""
+        if isinstance(name, str) and _FIELD_NAME.fullmatch(name) and len(self._fields) < self.limits.kept_ids:
+            self._fields.add((item, name))
 
     def wants(self, item: str, kind: str, what: str, id_: str | None) -> None:
         """An item needs something; ids of 0 and NULL mean nothing."""
@@ -61,6 +77,8 @@ class Needs:
             return
         for condition in _conditions(tree):
             kind = condition.get("type")
+            if kind == "profile":
+                self.profile_field(item, condition.get("cf"))
             id_ = condition.get("cm" if kind == "completion" else "id")
             what = {
                 "completion": "cmid",
@@ -123,6 +141,11 @@ class Needs:
         def take(chunk: bytes | memoryview) -> None:
             nonlocal tail
             data = tail + bytes(chunk)
+            if not tail and (head := _ACTIVITY_HEAD.search(data, 0, 1000)):
+                self.here(head[3].decode("ascii"), head[1].decode("ascii"), int(head[2]))
+            for found in _INSTANCE_LINK.finditer(data):
+                module = next(filter(None, found.groups())).decode("ascii").lower()
+                self.wants(item, "link", module, found[6].decode("ascii"))
             for id_ in _LINK.findall(data):
                 self.wants(item, "link", "cmid", id_.decode("ascii"))
             tail = data[-_LONGEST_LINK:]
@@ -146,8 +169,12 @@ class Needs:
                 missing, cmid = id_ not in known, known.get(id_)
                 if cmid not in cmids:
                     cmid = None
+                elif kind == "link":
+                    what, id_ = "cmid", str(cmid)
             if f"cmid:{cmid}" != item:
                 found.append(Dependency(item, kind, f"{what}:{id_}", missing, cmid))
+        for item, name in sorted(self._fields):
+            found.append(Dependency(item, "restriction", f"profile_field:{name}", missing=True))
         return tuple(found)
 
 

@@ -72,7 +72,11 @@ class Tally:
             return
         if block := _BLOCK.fullmatch(member.name):
             self._plugin("block", block[1])
-        if reader := self._reader(member.name):
+        if section := _SECTION.fullmatch(member.name):
+            self._linked(member, f"section:{int(section[1])}", self._section(member.name, int(section[1])))
+        elif member.name == "course/course.xml":
+            self._linked(member, "course", self._course(member.name))
+        elif reader := self._reader(member.name):
             member.parse(reader)
         elif (activity := _ACTIVITY.fullmatch(member.name)) and activity[1] == activity[3]:
             self._activity(member, activity[1], int(activity[2]))
@@ -106,8 +110,6 @@ class Tally:
         """The reader a member is counted with, None for those that are passed over."""
         if maker := _ROOTS.get(name):
             return maker(self, name)
-        if section := _SECTION.fullmatch(name):
-            return self._section(name, int(section[1]))
         activity = _ACTIVITY.fullmatch(name)
         if activity and activity[3] == "grades":
             return self._grades(name, int(activity[2]))
@@ -117,7 +119,11 @@ class Tally:
 
     def _activity(self, member: Member, module: str, cmid: int) -> None:
         reader = None if module in _WITHOUT_QUESTIONS else self.needs.activity(member.name, cmid)
-        links = self.needs.links(f"cmid:{cmid}")
+        self._linked(member, f"cmid:{cmid}", reader)
+
+    def _linked(self, member: Member, item: str, reader: XmlReader | None) -> None:
+        """Reads a document whose texts may link to activities, with a reader or without."""
+        links = self.needs.links(item)
         for chunk in member.chunks():
             links(chunk)
             if reader:
@@ -253,7 +259,6 @@ _ROOTS: Mapping[str, Callable[[Tally, str], XmlReader]] = {
     "questions.xml": Tally._questions,
     "completion.xml": lambda tally, name: tally.needs.completion(name),
     "course/enrolments.xml": Tally._enrolments,
-    "course/course.xml": Tally._course,
 }
 
 

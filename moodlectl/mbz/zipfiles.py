@@ -40,6 +40,7 @@ class ZipEntry:
     kind: str
     method: int
     flags: int
+    time: int
     crc: int
     packed: int
     size: int
@@ -133,14 +134,15 @@ class ZipFile:
 
     def _seek_content(self, entry: ZipEntry) -> None:
         fixed = self._read_at(entry.offset + self.shift, _LOCAL.size)
-        signature, _, flags, method, _, _, *sums, name_length, extra_length = _LOCAL.unpack(fixed)
+        signature, _, flags, method, time, date, *sums, name_length, extra_length = _LOCAL.unpack(fixed)
         if signature != b"PK\x03\x04":
             raise self._damaged(f"{entry.name} is not where the zip says", entry.name)
         name = self._read_at(entry.offset + self.shift + _LOCAL.size, name_length)
         # Where bit 3 is set the sums follow the content; sizes of 4 GiB stand in an extra field.
         told = [one for one in zip(sums, (entry.crc, entry.packed, entry.size), strict=True) if one[0] != _FULL32]
         agree = flags & 0x8 or all(here == there for here, there in told)
-        if name != entry.raw or method != entry.method or (flags ^ entry.flags) & 0x9 or not agree:
+        said = name, method, flags & 0x9, time | date << 16
+        if said != (entry.raw, entry.method, entry.flags & 0x9, entry.time) or not agree:
             raise refuse("hostile_zip", f"The zip tells two stories about {entry.name}.", member=entry.name)
         self._file.seek(entry.offset + self.shift + _LOCAL.size + name_length + extra_length)
 
@@ -174,7 +176,7 @@ class ZipFile:
         kind = "dir" if name.endswith("/") else "file"
         if (kind == "dir" and size) or (method == 0 and size != packed):
             raise refuse("hostile_size", f"The zip lies about the size of {name}.", member=name)
-        return ZipEntry(name, raw, kind, method, flags, crc, packed, size, offset), step
+        return ZipEntry(name, raw, kind, method, flags, fields[5] | fields[6] << 16, crc, packed, size, offset), step
 
     def _find_directory(self) -> tuple[int, int, int, int]:
         """How many members, where their directory begins, its length, and what lies before the zip."""
@@ -183,8 +185,10 @@ class ZipFile:
         found = _end_record(tail)
         if found < 0:
             raise truncated("The backup is cut short: the zip has no directory at its end.", size=self._size)
-        _, disk, _, _, count, length, start, comment = _EOCD.unpack_from(tail, found)
-        self.trailing = max(0, len(tail) - found - _EOCD.size - comment)
+        _, disk, other, here, count, length, start, comment = _EOCD.unpack_from(tail, found)
+        self.trailing = len(tail) - found - _EOCD.size - comment
+        if (other, here) not in ((disk, count), (0xFFFF, count)) or self.trailing < 0:
+            raise truncated("The backup is cut short, or a part of a zip in several pieces.", size=self._size)
         eocd = end = self._size - tail_size + found
         if _FULL32 in (length, start) or count == 0xFFFF:
             end, disk, count, length, start = self._zip64_directory(eocd, disk, count, length, start)
