@@ -122,7 +122,7 @@ class Judge:
     def __post_init__(self) -> None:
         a, b = self.holdings.about["a"], self.holdings.about["b"]
         self.same_site = bool(a.get("site")) and a.get("site") == b.get("site")
-        self.banks_moved = _branch(a) < 500 <= _branch(b) or _branch(b) < 500 <= _branch(a)
+        self.banks_moved = branch(a) < 500 <= branch(b) or branch(b) < 500 <= branch(a)
         left, right = (self.holdings.facts("a", "course"), self.holdings.facts("b", "course"))
         self.shift = _number(right.get("startdate")) - _number(left.get("startdate"))
         if not self.same_site:
@@ -234,7 +234,8 @@ _FILES_OF: Mapping[str, str] = {
 }
 
 
-def _branch(about: Mapping[str, str]) -> int:
+def branch(about: Mapping[str, str]) -> int:
+    """The release a side was made with or lies on, 5.1 as 501; 0 where nobody says."""
     match = re.match(r"(\d+)\.(\d+)", about.get("release", ""))
     return int(match[1]) * 100 + int(match[2]) if match else 0
 

@@ -19,6 +19,7 @@ from moodlectl.actions import chosen as choosing
 from moodlectl.actions import placing, verify
 from moodlectl.actions.compare import Add, Comparison, Difference, compare, from_file, from_site
 from moodlectl.actions.holdings import Holdings, Side
+from moodlectl.actions.likenesses import branch
 from moodlectl.errors import MoodlectlError, Refused
 from moodlectl.site.port import (
     Counts,
@@ -179,13 +180,20 @@ class Verification:
             for name in _off(request, settings):
                 holdings.about["b"][f"setting_{name}"] = "0"
             found = _brought(compare(holdings, BACKUP, COURSE), holdings, request, taken)
-            found = replace(found, differences=tuple(map(self._idnumber, found.differences)))
-            kept = self._kept(restored, holdings, new or frozenset(), on_progress)
+            self._look_again(restored, new or frozenset(), on_progress)
+            told = (self._accepted(self._stayed(self._idnumber(one))) for one in found.differences)
+            found = replace(found, differences=tuple(one for one in told if not self._is_met(one)))
+            kept = self._kept(holdings)
             compared = sum(holdings.counts["a"].values())
-        numbers = tuple(f"{text} (counted)" for text in verify.differences(restored)) if found.equal else ()
+        # People and activities are compared above one by one: those who stayed by cohort are no more than that, and a
+        # question bank that is there takes in what the numbers expect a new one for.
+        counted = [text for text in verify.differences(restored) if not text.startswith(("people", "activities"))]
+        missing = restored.precheck.missing_plugins
+        numbers = tuple(f"{text} (counted)" for text in counted) if found.equal and not missing else ()
         misplaced = placing.misplaced(request, restored, self._site) if request.placement else ()
         real = (*(one.text for one in found.real), *kept, *misplaced)
-        return Verified(real or numbers, tuple(_known(one) for one in found.known), compared)
+        lacking = tuple(f"{name} is missing on the site: what it made was left out, as accepted" for name in missing)
+        return Verified(real or numbers, (*lacking, *(_known(one) for one in found.known)), compared)
 
     def _asked(self, add: Add, settings: Mapping[str, Any], on_progress: OnProgress) -> Chosen:
         """Tell all that was asked for: of the archive, or of the course it was made of for this restore alone."""
@@ -217,19 +225,51 @@ class Verification:
             return one
         return replace(one, known=True, reason="another item of the course has that ID number")
 
-    def _kept(
-        self, restored: Restored, brought: Holdings, new: frozenset[int], on_progress: OnProgress
-    ) -> tuple[str, ...]:
-        """What the course held before and has no longer, or has twice now."""
+    def _accepted(self, one: Difference) -> Difference:
+        """Contents that were nowhere are missing, as was accepted."""
+        file = one.kind in ("file", "user_file") and one.text.endswith(f"only in {BACKUP}")
+        if file and "without-files" in self._request.allow:
+            return replace(one, known=True, reason="its content is nowhere, as was accepted")
+        return one
+
+    def _is_met(self, one: Difference) -> bool:
+        """Whether a question that a merge did not bring is one that the course had already."""
+        if self._request.mode != "merge" or one.kind != "question" or one.facts:
+            return False
+        if one.text.endswith(f"only in {COURSE}"):
+            return True
+        return self._before is not None and self._before.has("b", "question", one.key)
+
+    def _stayed(self, one: Difference) -> Difference:
+        """Emptying a course leaves enrolments that nobody may take back by hand, such as those by cohort."""
+        methods = {"manual", "self", "guest"}
+        stays = one.kind in ("person", "enrolment", "role", "group_member") and one.text.endswith(f"only in {COURSE}")
+        if self._request.mode != "replace" or not stays:
+            return one
+        if one.kind == "person" and one.key[-1] in methods:
+            return one
+        if one.kind == "enrolment" and one.key[0] in methods:
+            return one
+        if one.kind in ("role", "group_member") and one.where:
+            return one
+        return replace(one, known=True, reason="emptying a course leaves enrolments by cohort and the like")
+
+    def _look_again(self, restored: Restored, new: frozenset[int], on_progress: OnProgress) -> None:
+        """Read what there is now beside what came."""
         if self._before is None:
-            return ()
-        request = self._request
-        part = Part(without=new)
+            return
+        request, part = self._request, Part(without=new)
         self._before.forget("b")
         add = placing.as_before(request, self._contents, self._site.contents(restored.course.id))(
             partial(self._before.add, "b")
         )
         from_site(add, self._site, restored.course.id, on_progress, part, as_user=request.as_user)
+
+    def _kept(self, brought: Holdings) -> tuple[str, ...]:
+        """What the course held before and has no longer, or has twice now."""
+        if self._before is None:
+            return ()
+        request = self._request
         found = compare(self._before, BEFORE, COURSE)
         if request.mode != "merge":
             kinds = _KEPT_PEOPLE * request.keep_enrolments + _KEPT_GROUPS * request.keep_groups
@@ -368,16 +408,22 @@ def _is_lost(one: Difference, request: RestoreRequest) -> bool:
         return False
     if one.kind == "section" and one.facts and set(one.facts) <= {"name", "summary"}:
         return False  # what is empty is filled in
+    # From 5.0 on questions that have no place get a question bank of their own; what is doubled is told as such.
+    if one.text.endswith(f"only in {COURSE}") and (one.kind == "question" or one.key[:1] == ("qbank",)):
+        return False
     if one.where or one.text.endswith(f"only in {BEFORE}"):
-        # From 5.0 on questions that have no place get a question bank of their own.
-        return not (one.kind == "activity" and one.key[0] == "qbank" and one.text.endswith(f"only in {COURSE}"))
+        return True
     return one.kind in ("course",) and not overwritten
 
 
 def _doubled(before: Holdings, brought: Holdings) -> tuple[str, ...]:
     """Things of the course itself that are there more often than in the course before and than in the backup."""
     found: list[str] = []
+    # What was a course's own question bank before 5.0 becomes a new one with every restore into 5.0 and later.
+    anew = branch(brought.about["a"]) < 500 <= branch(before.about["b"])
     for kind in _ONCE:
+        if kind == "question" and anew:
+            continue
         now, was = Counter(before.keys("b", kind)), Counter(before.keys("a", kind))
         brings = Counter(brought.keys("a", kind))
         for key, number in now.items():
