@@ -6,7 +6,8 @@ Everything that ``restore --dry-run`` tells is what an ordinary restore looks at
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -171,6 +172,18 @@ def refuse(report: Report, allow: frozenset[str]) -> None:
     refusal = report.refusal(allow)
     if refusal is not None:
         raise refusal
+
+
+@contextmanager
+def telling(report: Report | None, allow: frozenset[str]) -> Iterator[None]:
+    """Give an error that a site refuses with the whole report: what was found before, and what it says itself."""
+    try:
+        yield
+    except (Refused, AccessError) as error:
+        before = report.findings if report is not None else ()
+        found = findings.worst_first((*findings.of_error(error), *before), allow)
+        error.details["findings"] = [one.as_dict(allow) for one in _each_once(found)]
+        raise
 
 
 def _each_once(found: Sequence[Finding]) -> tuple[Finding, ...]:

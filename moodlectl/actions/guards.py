@@ -136,7 +136,8 @@ def _same_backup(scene: Scene) -> Iterator[Finding]:
     if scene.sha1 is None:
         yield _unseen("same-backup", "whether this backup was restored into the course before")
     doubled: dict[str, int] = {}
-    for number, ended, brought in _earlier(scene):
+    earlier = list(_earlier(scene))
+    for number, ended, brought in earlier:
         mine = _doubled(scene, brought)
         doubled.update(dict.fromkeys(mine.values(), number))
         if not mine:
@@ -160,6 +161,7 @@ def _same_backup(scene: Scene) -> Iterator[Finding]:
         )
     else:
         yield from _of_the_same_name(scene)
+    if not earlier:  # what this machine did is known better
         yield from _told_by_the_site(scene)
 
 

@@ -70,7 +70,8 @@ def run(
         target=f"course {target.id}" if target else f"category {request.category_id}",
         facts={"auto_undo": protection.auto_undo, "verify": protection.verify},
     )
-    with recorded(site, kind_of(request), item, asked) as entry:
+    told = checks.telling(protection.checked, request.allow)
+    with told, recorded(site, kind_of(request), item, asked) as entry:
         checked = protection.checked or look(site, request, target, protection, on_progress)
         protection = replace(protection, checked=checked)
         done, saved = within(site, request, target, protection, entry, on_progress)
