@@ -81,7 +81,7 @@ class Catalogue:
             return [found] if found else []
         if ref.field == "idnumber":
             return self._by_idnumber.get(ref.value, [])
-        found = self.named(ref.value)
+        found = self.named(ref.value) if ref.field == "shortname" else None
         return [found] if found else []
 
     def category(self, category_id: int) -> Category | None:

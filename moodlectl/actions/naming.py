@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from moodlectl.actions import addresses
 from moodlectl.errors import NotFound, UsageError
 from moodlectl.site.port import (
     AREAS,
@@ -29,11 +29,12 @@ from moodlectl.site.port import (
 def parse_course(word: str, site_url: str | None = None) -> CourseRef:
     """A COURSE as the contract writes it: ``42``, ``id:42``, ``shortname:BIO``, ``BIO``, ``idnumber:X9``, an address.
 
-    An address must belong to ``site_url``, when that is given. Raises UsageError.
+    An address must belong to ``site_url``, when that is given; that of an activity or section stands for its course.
+    Raises UsageError.
     """
     text = word.strip()
-    if re.match(r"https?://", text, re.IGNORECASE):
-        return CourseRef("id", _id_in_address(text, site_url))
+    if addresses.is_address(text):
+        return addresses.course_of(text, site_url)
     kind, colon, value = text.partition(":")
     if colon and kind in ("id", "shortname", "idnumber"):
         if not value:
@@ -57,52 +58,9 @@ def _is_id(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _id_in_address(address: str, site_url: str | None) -> str:
-    parts = _parts(address)
-    if site_url is not None and not _belongs(address, site_url):
-        raise UsageError(
-            f"The address {address} does not belong to the site in use, {site_url}.",
-            "Name the right site with --site, or give the course's id or short name.",
-        )
-    query = parse_qs(parts.query)
-    ids = query.get("id") or query.get("courseid") or []
-    if not re.search(r"/course/(view|edit|info)\.php$|/user/index\.php$|/backup/\w+\.php$", parts.path):
-        ids = []
-    if len(ids) != 1 or not _is_id(ids[0]):
-        raise UsageError(
-            f"The address {address} is not a course's.", "A course's address looks like …/course/view.php?id=42."
-        )
-    return ids[0]
-
-
-def _parts(address: str) -> SplitResult:
-    """An address taken apart. Raises UsageError for what is none, such as a port that is no number."""
-    try:
-        parts = urlsplit(address)
-        _ = parts.port
-    except ValueError as error:
-        raise UsageError(
-            f"'{address}' is no web address.", "A course's address looks like …/course/view.php?id=42."
-        ) from error
-    return parts
-
-
-def _belongs(address: str, site_url: str) -> bool:
-    ours, theirs = urlsplit(site_url), _parts(address)
-    folder = ours.path.rstrip("/") + "/"
-    same_host = (ours.hostname or "").lower() == (theirs.hostname or "").lower() and _port(ours) == _port(theirs)
-    return same_host and theirs.path.startswith(folder)
-
-
-def _port(parts: SplitResult) -> int | None:
-    """Its port, said or not. A site that answers on https may be pasted as http: both mean the usual one."""
-    return None if parts.port in (80, 443) else parts.port
-
-
 def find_course(site: Site, word: str) -> Course:
     """The course a person named. Reads only. Raises UsageError, NotFound."""
-    needs_url = word.strip().lower().startswith("http")
-    return site.course(parse_course(word, site.info().url if needs_url else None))
+    return site.course(parse_course(word, site.info().url if addresses.is_address(word) else None))
 
 
 def parse_category(word: str) -> CategoryRef:

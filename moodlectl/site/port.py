@@ -135,9 +135,12 @@ class Course:
 
 @dataclass(frozen=True)
 class CourseRef:
-    """How a person named a course, already taken apart: ``id``, ``shortname`` or ``idnumber`` and its value."""
+    """How a person named a course, already taken apart: ``id``, ``shortname`` or ``idnumber`` and its value.
 
-    field: Literal["id", "shortname", "idnumber"]
+    ``cmid`` and ``sectionid`` are an activity or section of it, as pasted addresses have them.
+    """
+
+    field: Literal["id", "shortname", "idnumber", "cmid", "sectionid"]
     value: str
 
     def __str__(self) -> str:

@@ -146,6 +146,8 @@ def courses(
 
 def course(ws: WebService, ref: CourseRef) -> Course:
     """The one course so named. Raises NotFound; hidden courses are left out without a word by Moodle."""
+    if ref.field == "cmid":
+        ref = _of_activity(ws, ref)
     found = _by_field(ws, ref.field, ref.value)
     exact = [each for each in found if ref.field == "shortname" and each.shortname == ref.value] or found
     if len(exact) == 1:
@@ -167,6 +169,12 @@ def course(ws: WebService, ref: CourseRef) -> Course:
         code="ambiguous",
         details={"course": str(ref), "ids": [each.id for each in exact]},
     )
+
+
+def _of_activity(ws: WebService, ref: CourseRef) -> CourseRef:
+    """``core_course_get_course_module`` (``course/externallib.php``, 3.9 to 5.1): the course of an activity."""
+    reply = ws.call("core_course_get_course_module", {"cmid": int(ref.value)})
+    return CourseRef("id", str(reply["cm"]["course"]))
 
 
 def _by_field(ws: WebService, field: str, value: str) -> list[Course]:

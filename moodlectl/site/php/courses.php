@@ -89,6 +89,17 @@ function moodlectl_call_courses(array $params, moodlectl_io $io) {
 function moodlectl_call_course(array $params, moodlectl_io $io) {
     global $DB;
     $field = $params['field'];
+    $within = ['cmid' => 'course_modules', 'sectionid' => 'course_sections'];
+    if (isset($within[$field])) {
+        $id = ctype_digit((string)$params['value']) && strlen($params['value']) < 19 ? (int)$params['value'] : 0;
+        $courseid = $DB->get_field($within[$field], 'course', ['id' => $id]);
+        if (!$courseid) {
+            throw new moodlectl_error('notfound', 'course_not_found', 'There is no '
+                . ($field === 'cmid' ? 'activity' : 'section') . " with the id {$params['value']} on the site.",
+                'It may have been deleted. See which courses there are: moodlectl course list');
+        }
+        return moodlectl_course_record(moodlectl_visible_course($courseid));
+    }
     if (!in_array($field, ['id', 'shortname', 'idnumber'], true)) {
         throw new moodlectl_error('usage', 'unknown_field', 'A course is named by id, shortname or idnumber.');
     }

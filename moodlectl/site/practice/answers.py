@@ -199,7 +199,11 @@ class PracticeSite:
         value: Any = ref.value
         if ref.field == "id":
             value = int(ref.value) if ref.value.isdigit() else -1
-        rows = self._course_rows(f"c.{ref.field} = ?", value) if str(value) else []
+        within = {"cmid": "activities", "sectionid": "sections"}
+        where = f"c.{ref.field} = ?"
+        if ref.field in within:
+            where = f"c.id = (SELECT course FROM {within[ref.field]} WHERE id = ?)"
+        rows = self._course_rows(where, value) if str(value) else []
         found = [course for course in map(self._course, rows) if self._sees(course)]
         if len(found) != 1:
             raise NotFound(
