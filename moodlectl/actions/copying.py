@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from moodlectl.actions import naming
+from moodlectl.actions import naming, restore
 from moodlectl.actions.naming import ItemWords
 from moodlectl.errors import UsageError
 from moodlectl.site.port import (
@@ -37,6 +37,7 @@ class WantedCopy:
     enrolments: Enrolments | None = None
     items: ItemWords = field(default_factory=ItemWords)
     as_user: str | None = None
+    allow: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class WantedImport:
     items: ItemWords = field(default_factory=ItemWords)
     drop_backups: bool = False
     as_user: str | None = None
+    allow: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def check_settings(settings: Mapping[str, bool], rules: Rules) -> None:
 
 def check_copy(wanted: WantedCopy) -> None:
     """Refuse words that cannot go together, before anything is opened. Raises UsageError."""
+    restore.check_allowed(wanted.allow)
     check_settings(wanted.settings, "copy")
     for name, text in (("--fullname", wanted.fullname), ("--shortname", wanted.shortname)):
         if text is not None and not text.strip():
@@ -91,6 +94,7 @@ def check_copy(wanted: WantedCopy) -> None:
 
 def check_import(wanted: WantedImport) -> None:
     """Refuse words that cannot go together, before anything is opened. Raises UsageError."""
+    restore.check_allowed(wanted.allow)
     check_settings(wanted.settings, "import")
     if wanted.drop_backups and not wanted.delete_contents:
         raise UsageError("--drop-backups only means something with --delete-contents: nothing else deletes them.")
@@ -114,6 +118,7 @@ def plan_copy(site: Site, wanted: WantedCopy) -> Planned:
         settings=settings,
         enrolments=wanted.enrolments,
         as_user=wanted.as_user,
+        allow=frozenset(wanted.allow),
     )
     return Planned(request, source, None)
 
@@ -141,6 +146,7 @@ def plan_import(site: Site, wanted: WantedImport) -> Planned:
         keep_groups=wanted.delete_contents,
         as_user=wanted.as_user,
         drop_backups=wanted.drop_backups,
+        allow=frozenset(wanted.allow),
     )
     return Planned(request, source, target)
 

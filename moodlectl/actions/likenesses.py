@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from moodlectl.actions.holdings import Holdings, Pair
+from moodlectl.actions.holdings import Holdings, Pair, Side
 
 Words = Callable[[tuple[str, ...]], str]
 
@@ -211,6 +211,16 @@ class Judge:
     def _badge(self, pair: Pair) -> str | None:
         return "a restored badge is inactive" if set(pair.changed()) == {"status"} else None
 
+    def _gradebook(self, pair: Pair) -> str | None:
+        """The total and the category that holds everything, on one side, where the other has no gradebook yet."""
+        if pair.key[:2] != ("course", "") or pair.key[2] not in ("", "course total"):
+            return None
+        empty: Side = "a" if pair.a is None else "b"
+        alone = (pair.a is None) != (pair.b is None)
+        if alone and next(self.holdings.keys(empty, "grade_category"), None) is None:
+            return "Moodle makes the course total when it is first needed"
+        return None
+
     def _custom_field(self, pair: Pair) -> str | None:
         alone = pair.a is None or pair.b is None
         return "sites have custom fields of their own" if alone and not self.same_site else None
@@ -254,6 +264,8 @@ _RULES: Mapping[str, Rule] = {
     "badge": Judge._badge,
     "badge_issued": lambda _judge, _pair: "backups carry what was awarded by hand, and it is not issued again",
     "custom_field": Judge._custom_field,
+    "grade_category": Judge._gradebook,
+    "grade_item": Judge._gradebook,
     "logs": lambda _judge, _pair: "a restore leaves traces of its own, and logs are off by default",
     "person": Judge._cohort,
     "role": Judge._cohort,

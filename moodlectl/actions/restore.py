@@ -73,6 +73,14 @@ class Done:
         return None if self.verified is None else self.verified.differences
 
 
+def check_allowed(allow: Sequence[str]) -> None:
+    """Refuse to accept a danger that there is not. Raises UsageError."""
+    known = (*DANGERS, *GUARDS)
+    unknown = [name for name in allow if name not in known]
+    if unknown:
+        raise UsageError(f"'{unknown[0]}' is no danger that could be allowed.", f"There are: {', '.join(known)}.")
+
+
 def check_words(wanted: Wanted) -> None:
     """Refuse words that cannot go together, before anything is opened. Raises UsageError."""
     if wanted.mode != "replace":
@@ -90,10 +98,7 @@ def check_words(wanted: Wanted) -> None:
         raise UsageError(f"{places[0]} only means something with --merge: elsewhere everything has its own place.")
     if len(places) > 1:
         raise UsageError("Where merged items land is said twice.", "Give --into-section or --after-section.")
-    known = (*DANGERS, *GUARDS)
-    unknown = [name for name in wanted.allow if name not in known]
-    if unknown:
-        raise UsageError(f"'{unknown[0]}' is no danger that could be allowed.", f"There are: {', '.join(known)}.")
+    check_allowed(wanted.allow)
     for name, text in (("--fullname", wanted.fullname), ("--shortname", wanted.shortname)):
         if text is not None and not text.strip():
             raise UsageError(f"{name} is empty.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moodlectl.cli import output
+from moodlectl.cli import output, report
 from moodlectl.cli.restore import Asked, Enrolments, confirm_replace, print_done, print_plan
 from moodlectl.cli.state import Output
 from moodlectl.cli.words import (
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from moodlectl.site.port import Site
 
 
+Allow = Annotated[
+    list[str], typer.Option("--allow", metavar="DANGER", help="Accept this danger by name (repeatable).")
+]
 ByWeb = Annotated[
     bool, typer.Option("--by-web", help="Inside one web request of Moodle's, though there is a shell.")
 ]
@@ -65,6 +68,7 @@ def copy(
     only: Only = [],
     skip: Skip = [],
     no_userdata: NoUserdata = [],
+    allow: Allow = [],
     as_user: As = None,
     dry_run: Quietly = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare afterwards.")] = False,
@@ -87,6 +91,7 @@ def copy(
         enrolments=enrolments.value if enrolments else None,
         items=naming.ItemWords(only=only, skip=skip, no_userdata=no_userdata),
         as_user=as_user,
+        allow=allow,
     )
     copying.check_copy(wanted)
     protection = protected.Protection(safety=False, verify=not no_verify)
@@ -112,6 +117,11 @@ def import_(
     drop_backups: Annotated[
         bool, typer.Option("--drop-backups", help="With --delete-contents: its stored backups go, too.")
     ] = False,
+    allow: Allow = [],
+    guard: Annotated[
+        list[str],
+        typer.Option("--guard", metavar="NAME=MODE", help="A guard on TARGET: stop, warn, ignore (repeatable)."),
+    ] = [],
     as_user: As = None,
     dry_run: Quietly = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare afterwards.")] = False,
@@ -125,7 +135,7 @@ def import_(
     wait: Wait = 3600,
 ) -> None:
     """Import what one course holds into another, by the rules of Moodle's own import: never people."""
-    from moodlectl.actions import copying, naming, protected
+    from moodlectl.actions import copying, guards, naming, protected
 
     state = state_of(ctx)
     wanted = copying.WantedImport(
@@ -136,17 +146,16 @@ def import_(
         items=naming.ItemWords(only=only, skip=skip),
         drop_backups=drop_backups,
         as_user=as_user,
+        allow=allow,
     )
     copying.check_import(wanted)
-    protection = protected.Protection(not no_safety_backup, auto_undo, verify=not no_verify)
+    modes = guards.parse(guard)
+    protection = protected.Protection(not no_safety_backup, auto_undo, not no_verify, modes)
     with closing(state.open_site()) as site:
         planned = copying.plan_import(site, wanted)
         if by_web or not site.has_host():
             _by_web(state, site, planned, wanted, (protection.verify, wait), dry_run=dry_run)
             return
-        if delete_contents and not dry_run and planned.target is not None:
-            safe = protection.safety
-            confirm_replace(state, site, planned.target, safe=safe, drop=drop_backups, word="--delete-contents")
         _carry_out(state, site, planned, wanted, protection, dry_run=dry_run)
 
 
@@ -161,20 +170,24 @@ def _carry_out(
 ) -> None:
     from moodlectl.actions import checks, copying, protected
 
-    name, request = planned.source.shortname, planned.request
-    protection = dataclasses.replace(protection, guards=state.site_config().guards)
+    name, request, target = planned.source.shortname, planned.request, planned.target
+    modes = {**state.site_config().guards, **protection.guards}
+    look = checks.Look(modes, all=dry_run, safety=protection.safety)
     with output.progress(state) as on_progress:
-        if dry_run:
-            look = checks.Look(protection.guards, all=True, safety=protection.safety)
-            found = checks.before(site, request, planned.target, look, on_progress)
-        else:
-            asked = copying.asked(wanted)
-            done = protected.run(site, request, planned.target, asked, protection, on_progress)
+        found = checks.before(site, request, target, look, on_progress)
     if dry_run:
         print_plan(state, checks.Looked(found), name, Asked(request.mode, request.allow))
         checks.refuse(found, request.allow)
-    else:
-        print_done(state, done, name)
+        return
+    checks.refuse(found, request.allow)
+    report.tell(state, found.findings, request.allow)
+    if target is not None and request.mode == "replace":
+        drop = request.drop_backups
+        confirm_replace(state, site, target, safe=protection.safety, drop=drop, word="--delete-contents")
+    protection = dataclasses.replace(protection, guards=modes, checked=found)
+    with output.progress(state) as on_progress:
+        done = protected.run(site, request, target, copying.asked(wanted), protection, on_progress)
+    print_done(state, done, name)
 
 
 def _by_web(

@@ -27,7 +27,7 @@ _OWN = re.compile(
     r"(?!idnumber$).*id$|id|course|name|time(?:created|modified)|added|revision|reference|launch|scale|intro_?format|"
     r"defaultsort|dependency|activitylink|conditions|gradecat|servicesalt|.*password|moderatorpass|viewerpass|"
     r"sha1hash|md5hash|sectionnumber|section|score|visibleold|version|modulename|config|participants|"
-    r"firstpagetitle_|recentactivity|contexthash"
+    r"firstpagetitle_|recentactivity|contexthash|nosubmissions"
 )
 
 

@@ -26,7 +26,8 @@ def copied(desk: Desk, shortname: str, *words: str, course: str = "RICH101") -> 
     """A copy in the desk's category; returns its id."""
     name = f"{shortname}-{desk.category}"
     done = desk.ok("copy", course, "--new", f"id:{desk.category}", "--shortname", name, *words)
-    assert done["verified"] == {"ok": True, "differences": []}
+    assert (done["verified"]["ok"], done["verified"]["note"]) == (True, None)
+    assert done["verified"]["compared"]
     assert done["course"]["shortname"] == name
     return int(done["course"]["id"])
 
