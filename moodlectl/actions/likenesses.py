@@ -208,6 +208,16 @@ class Judge:
             return "a restore adds to the history"
         return "backups leave histories out unless told otherwise" if "backup" not in sides else None
 
+    def _total(self, pair: Pair) -> str | None:
+        """Totals of categories and of the course, where nobody has overridden them."""
+        if pair.key[:2] != ("course", "") or not pair.key[2].startswith(("course total", "category ")):
+            return None
+        if pair.kind == "grade_item" and (pair.a is None or pair.b is None or set(pair.changed()) != {"grademax"}):
+            return None
+        if any((side or {}).get("overridden", "0") not in ("0", "") for side in (pair.a, pair.b)):
+            return None
+        return "Moodle computes totals anew when somebody looks at the gradebook"
+
     def _badge(self, pair: Pair) -> str | None:
         return "a restored badge is inactive" if set(pair.changed()) == {"status"} else None
 
@@ -261,6 +271,8 @@ _RULES: Mapping[str, Rule] = {
     "question": Judge._question,
     "event": Judge._event,
     "grade_history": Judge._history,
+    "grade": Judge._total,
+    "grade_item": Judge._total,
     "badge": Judge._badge,
     "badge_issued": lambda _judge, _pair: "backups carry what was awarded by hand, and it is not issued again",
     "custom_field": Judge._custom_field,

@@ -206,12 +206,28 @@ def _taken_back(site: Site, entry: Entry, error: Failed, on_progress: OnProgress
     )
 
 
+@dataclass(frozen=True)
+class Undone:
+    """What was put back: the restore, how the course compares with what it held before, the undo's own job number,
+    and the safety backup of what the course held until then, where one was taken."""
+
+    restored: Restored
+    verified: Verified
+    job: int
+    safety: safety.SafetyBackup | None
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """What is not as it was, one sentence each."""
+        return self.verified.differences
+
+
 def undo(
-    site: Site, job: Job, plan: safety.Undo, on_progress: OnProgress = no_progress
-) -> tuple[Restored, Verified, int]:
+    site: Site, job: Job, plan: safety.Undo, on_progress: OnProgress = no_progress, *, safe: bool = False
+) -> Undone:
     """Put back what a restore replaced. Writes to the site and the ledger.
 
-    Returns the restore, how the course compares with what it held before, and the undo's own job number.
+    ``safe`` takes a safety backup of what the course holds now first, so that the undo can be undone.
     """
     item = Item(
         1,
@@ -223,15 +239,19 @@ def undo(
         facts={"undoes": job.id},
     )
     with recorded(site, "undo", item, {"job": job.id}) as entry:
+        saved = None
+        if safe:
+            saved = safety.take(site, plan.course, safety.ready(site, plan.course), entry, on_progress)
         try:
             restored, verified = safety.run_undo(site, plan, entry, on_progress)
         except Failed as error:
             if error.details.pop("course_changed", False):
+                entry.note(course_changed=True)
                 error.hint = f"Remove the cause, then try again: {safety.says_put_back(job.id)}"
                 error.details["safety_backup"] = str(plan.path)
             raise
         record_undo(entry, verified.differences)
-        return restored, verified, entry.job
+        return Undone(restored, verified, entry.job, saved)
 
 
 def record_undo(entry: Entry, missing: tuple[str, ...]) -> None:

@@ -107,10 +107,10 @@ def _nothing(entry: Entry, why: str) -> Found:
 
 def _after_safety(site: Site, entry: Entry, deed: Deed, _: OnProgress) -> Found:
     """It ended while the safety backup was made or brought down: the course is as it was."""
-    if entry.facts.get("safety"):
-        return _nothing(entry, "ended before the restore was begun; nothing was changed")
     if deed.made is not None:
         _delete_if_there(site, deed)
+    if entry.facts.get("safety"):
+        return _nothing(entry, "ended before the restore was begun; nothing was changed")
     for part in safety.folder().glob(f"job-{entry.job}-*"):
         part.unlink()
     return _nothing(entry, "ended while the safety backup was made; nothing was changed")
@@ -231,23 +231,46 @@ def undo_number(job: Job) -> int:
     return int(job.items[0].facts.get("undoes") or job.id) if job.items else job.id
 
 
-def put_back(
-    site: Site, found: Found, on_progress: OnProgress = no_progress
-) -> tuple[Restored, Verified, int]:
+def put_back(site: Site, found: Found, on_progress: OnProgress = no_progress) -> protected.Undone:
     """Put back what an unfinished restore has left of a course. As ``protected.undo``, and notes it at the job."""
     job = ledger.job(undo_number(ledger.job(found.job)))
-    plan = safety.plan_undo(site, job)
-    restored, verified, number = protected.undo(site, job, plan, on_progress)
-    if verified.ok:
-        note_undone(job.id, number)
-    return restored, verified, number
+    return undo(site, job, safety.plan_undo(site, job), on_progress)
 
 
-def note_undone(job: int, by: int, path: Path | None = None) -> None:
-    """Write down at a job that what it changed has been put back."""
+def undo(
+    site: Site, job: Job, plan: safety.Undo, on_progress: OnProgress = no_progress, *, safe: bool = False
+) -> protected.Undone:
+    """``protected.undo``, noted at the job it undoes."""
+    undone = protected.undo(site, job, plan, on_progress, safe=safe)
+    if undone.verified.ok:
+        note_undone(job, undone.job)
+    return undone
+
+
+def settled(site: Site, job: Job, on_progress: OnProgress = no_progress) -> Job:
+    """That job, when it is known how it ended: before it is undone, a restore that may still work is waited for.
+
+    Writes to the site and the ledger as ``resume`` does. Raises OutcomeUnknown while the site cannot be asked.
+    """
+    if job.state != "unknown" or job.running:
+        return job
+    try:
+        resume(site, job, on_progress)
+    except Failed:
+        pass  # finished, and not what was asked for: all the more to be undone
+    except OutcomeUnknown as unknown:
+        if unknown.code != "no_account":  # nothing of it is at work any more
+            raise
+    return ledger.job(job.id)
+
+
+def note_undone(job: Job, by: int, path: Path | None = None) -> None:
+    """Write down at a job that what it changed was put back; what an undo had undone is then in force again."""
     book = ledger.Ledger(path)
     try:
-        book.note(job, 1, undone=True, undone_by=by)
+        book.note(job.id, 1, undone=True, undone_by=by)
+        undoes = job.items[0].facts.get("undoes")
+        if undoes:
+            book.note(int(undoes), 1, undone=False, undone_by=None)
     finally:
         book.close()
-

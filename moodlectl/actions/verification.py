@@ -181,7 +181,9 @@ class Verification:
                 holdings.about["b"][f"setting_{name}"] = "0"
             found = _brought(compare(holdings, BACKUP, COURSE), holdings, request, taken)
             self._look_again(restored, new or frozenset(), on_progress)
-            told = (self._accepted(self._stayed(self._idnumber(one))) for one in found.differences)
+            told = (
+                _stayed(self._accepted(self._stayed(self._idnumber(one))), restored) for one in found.differences
+            )
             found = replace(found, differences=tuple(one for one in told if not self._is_met(one)))
             kept = self._kept(holdings)
             compared = sum(holdings.counts["a"].values())
@@ -276,6 +278,22 @@ class Verification:
             return tuple(one.text for one in found.real if one.kind in kinds and one.text.endswith(f"only in {BEFORE}"))
         lost = tuple(one.text for one in found.real if _is_lost(one, request))
         return lost + _doubled(self._before, brought)
+
+
+def _stayed(one: Difference, restored: Restored) -> Difference:
+    """What emptying a course leaves in it: people of cohorts and the like, and its own custom fields."""
+    if restored.mode != "replace" or one.known or not one.text.endswith(f"only in {COURSE}"):
+        return one
+    people = {name for each in restored.stayed.values() for name in each}
+    stays = {
+        "custom_field": True,
+        "enrolment": one.key[0] in restored.stayed,
+        "person": one.key[-1] in restored.stayed and one.key[0] in people,
+        "role": len(one.key) > 2 and one.key[2] in people,
+    }
+    if not stays.get(one.kind):
+        return one
+    return replace(one, known=True, reason="emptying a course leaves it there")
 
 
 def _cmids(sections: Sequence[Section]) -> frozenset[int]:

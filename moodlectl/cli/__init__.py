@@ -102,7 +102,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _end_children_when_told_to_end() -> None:
-    """Treat TERM and HUP as Ctrl-C: what was started on a host is told to stop before this process ends."""
+    """Treat TERM and HUP as Ctrl-C: what was started on a host is told to stop before this process ends.
+
+    A signal that is ignored already stays so: ``nohup`` means it.
+    """
     import signal
     import threading
 
@@ -111,7 +114,8 @@ def _end_children_when_told_to_end() -> None:
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, told)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, told)
 
 
 def _settle() -> None:

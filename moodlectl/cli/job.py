@@ -14,11 +14,9 @@ from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import course_record, state_of, verified_record
 
 if TYPE_CHECKING:
-    from moodlectl.actions import resuming
-    from moodlectl.actions.verification import Verified
+    from moodlectl.actions import protected, resuming
     from moodlectl.ledger import Job
     from moodlectl.ledger_batch import Reader
-    from moodlectl.site.port import Restored
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -92,6 +90,7 @@ def show(
 
 
 def _show_table(state: State, reader: Reader, only: str | None, limit: int) -> None:
+    from moodlectl.actions import safety
     from moodlectl.cli import job_words
 
     totals, items = reader.totals(), list(reader.items(only, limit=limit))
@@ -104,9 +103,8 @@ def _show_table(state: State, reader: Reader, only: str | None, limit: int) -> N
     if len(items) == limit < there:
         output.remark(state, f"… and {there - limit} more; --limit shows more, --state failed those that failed")
     for item in items:
-        if item.facts.get("safety"):
-            output.remark(state, f"safety backup: {item.facts['safety']}")
-            output.remark(state, f"put it back:   moodlectl restore --undo {reader.job.id}")
+        for line in safety.told(reader.job.id, item.facts):
+            output.remark(state, line)
 
 
 @app.command("resume")
@@ -167,10 +165,10 @@ def _resume_single(state: State, known: Job, *, undo: bool) -> None:
         "message": found.message,
         "course": course_record(course) if course is not None else None,
         "backup": found.file,
-        "undone_by": put_back[2] if put_back is not None else None,
+        "undone_by": put_back.job if put_back is not None else None,
     }
     if put_back is not None:
-        record["verified"] = verified_record(put_back[1])
+        record["verified"] = verified_record(put_back.verified)
     if found.state == "done":
         if state.output is Output.table:
             output.remark(state, f"job {job}: done. {found.message}")
@@ -244,8 +242,8 @@ def _wants_undo(state: State, found: resuming.Found) -> bool:
     return state.yes or typer.confirm("Put back what the course held before?", err=True)
 
 
-def _put_back_words(put_back: tuple[Restored, Verified, int] | None) -> str:
+def _put_back_words(put_back: protected.Undone | None) -> str:
     if put_back is None:
         return ""
-    whole = "is as it was" if put_back[1].ok else "is not all of it"
-    return f" What the course held before was put back (job {put_back[2]}), and {whole}."
+    whole = "is as it was" if not put_back.differences else "is not all of it"
+    return f" What the course held before was put back (job {put_back.job}), and {whole}."

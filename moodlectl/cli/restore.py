@@ -13,6 +13,7 @@ import typer
 from moodlectl.cli import additions, output, report
 from moodlectl.cli.rewrite import Map, UserMap
 from moodlectl.cli.state import Output, State
+from moodlectl.cli.undo import Undoing, in_numbers, put_back, safety_record
 from moodlectl.cli.words import (
     As,
     NoUserdata,
@@ -137,7 +138,8 @@ def restore(
 
     state = state_of(ctx)
     if undo is not None:
-        _undo(state, undo, given=[backup, new, merge, replace], dry_run=dry_run)
+        undoing = Undoing(undo, dry_run, safe=not no_safety_backup)
+        put_back(state, undoing, given=[backup, new, merge, replace])
         return
     if backup is None:
         raise UsageError("No backup is named.", "Give a file, COURSE@AREA or COURSE@AREA/FILENAME.")
@@ -226,50 +228,6 @@ def _asked(wanted: action.Wanted, from_site: str | None) -> dict[str, Any]:
     return {**said, "items": {k: v for k, v in asdict(wanted.items).items() if v}, "from": from_site}
 
 
-def _undo(state: State, job: int, *, given: list[str | None], dry_run: bool) -> None:
-    """``restore --undo JOB``: show what would be lost and what comes back, ask, put it back, compare."""
-    from moodlectl import ledger
-    from moodlectl.actions import protected, resuming, safety
-    from moodlectl.errors import Failed, UsageError
-
-    if any(word is not None for word in given):
-        raise UsageError("--undo takes a job's number and nothing else: backup and course are known from the job.")
-    found = ledger.job(job)
-    with closing(state.open_site(state.site_name or found.site)) as site:
-        plan = safety.plan_undo(site, found)
-        held = counts_record(site.counts(plan.course.id))
-        activities = sum(held.pop("activities", {}).values())
-        output.remark(
-            state,
-            f"puts {plan.course.shortname} (id:{plan.course.id}) back to what it was before job {job}, "
-            f"from {plan.path}; what it holds now goes: {activities} activities, {_numbers(held)}.",
-        )
-        if dry_run:
-            return
-        output.confirm(state, f"Put {plan.course.shortname} back?", refusal="Nothing was changed")
-        with output.progress(state) as on_progress:
-            restored, verified, number = protected.undo(site, found, plan, on_progress)
-            if verified.ok:
-                resuming.note_undone(found.id, number)
-    if state.output is Output.table:
-        sys.stdout.write(f"{output.plain(restored.course.url)}\n")
-        output.remark(state, f"put back {restored.course.shortname} (job {number}): {restored.seconds:.1f} s")
-    else:
-        record = {"course": course_record(restored.course), "job": number, "undoes": job}
-        output.emit_one(state, {**record, "verified": verified_record(verified)})
-    if not verified.ok:
-        raise Failed(
-            f"{restored.course.shortname} is not what it was before job {job}.",
-            f"The safety backup is kept: {plan.path}",
-            code="not_verified",
-            details={"differences": list(verified.differences)},
-        )
-
-
-def _numbers(held: dict[str, Any]) -> str:
-    return ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in held.items() if name != "file_bytes")
-
-
 def confirm_target(state: State, site: Site, course: Course, wanted: action.Wanted, look: checks.Look) -> None:
     """Show what would be deleted, and ask whether it is the course that is meant. Raises Refused."""
     named = _names_it(state, look)
@@ -290,7 +248,8 @@ def confirm_replace(
     output.remark(
         state,
         f"{word} deletes all that {course.fullname} ({course.shortname}, id:{course.id}) holds: "
-        f"{activities} activities, {_numbers(held)}{f', and {kept} stored backups' if kept and drop else ''}. {stored}"
+        f"{activities} activities, {in_numbers(held)}"
+        f"{f', and {kept} stored backups' if kept and drop else ''}. {stored}"
         + ("What it holds is brought here first." if safe else "Moodle keeps no copy, and neither do we."),
     )
     if named:
@@ -384,6 +343,8 @@ def _users_record(users: UsersOutcome) -> dict[str, Any]:
 def print_done(
     state: State, ended: protected.Protected, backup: str, looked: checks.Looked | None = None
 ) -> None:
+    from moodlectl.actions import safety
+
     """What was done; what ``looked`` found was told before."""
     done, saved, allow = ended.done, ended.safety, ended.allow
     told = looked.report.findings if looked else ()
@@ -396,7 +357,7 @@ def print_done(
         "mode": restored.mode,
         "backup": backup,
         "job": ended.job,
-        "safety_backup": str(saved.path) if saved else None,
+        **safety_record(saved, ended.job),
         "precheck": _precheck_record(restored.precheck),
         "users": _users_record(restored.users),
         "findings": [one.as_dict(allow) for one in ended.findings],
@@ -416,9 +377,8 @@ def print_done(
         output.remark(state, _summary(done))
         if restored.mode == "merge":
             additions.show_new(state, restored, held)
-        if saved is not None:
-            output.remark(state, f"safety backup: {saved.path}")
-            output.remark(state, f"put it back:   moodlectl restore --undo {ended.job}")
+        for line in safety.told(ended.job, saved.facts()) if saved is not None else ():
+            output.remark(state, line)
         known = {one.message for one in ended.findings}
         output.warn_all([warning for warning in restored.warnings if warning not in known])
         _remark_verified(state, done.verified)

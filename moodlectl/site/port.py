@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Literal, Protocol, runtime_checkable
 
 from moodlectl.errors import MoodlectlError
 from moodlectl.findings import DANGERS as DANGERS
@@ -331,6 +331,24 @@ class RestoreSource:
     course: CourseSource | None = None
 
 
+Keepsake = Mapping[str, Any]
+"""What a course holds that no backup carries, such as who was given its badges and notes about people. The site's own
+record, opaque to everybody else, good for that course of that site alone."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What people have done in a course since some moment: ``changes`` by ``people`` (usernames), the ``last`` when.
+
+    ``known`` is False where the site keeps no log of it.
+    """
+
+    known: bool
+    changes: int = 0
+    people: tuple[str, ...] = ()
+    last: datetime | None = None
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where what is merged into a course lands: ``into`` a section of it, or as sections of its own ``after`` one."""
@@ -349,7 +367,7 @@ class RestoreRequest:
     course that is replaced stay, unless ``drop_backups``. To mode merge belong ``placement``, where what is merged
     lands, and ``items_only``: of what belongs to the backup's course itself, such as enrolments, roles, blocks and
     comments, nothing comes. ``wishes`` are settings to switch on where that may be done. ``deed`` is as in
-    ``BackupRequest``.
+    ``BackupRequest``. ``keepsake`` is given back to a course that is replaced.
     """
 
     source: RestoreSource
@@ -375,6 +393,7 @@ class RestoreRequest:
     items_only: bool = False
     wishes: frozenset[str] = frozenset()
     deed: str | None = None
+    keepsake: Keepsake | None = None
 
 
 @dataclass(frozen=True)
@@ -451,7 +470,8 @@ class Restored:
     course ``before`` is empty. ``activities`` maps course module ids of the backup to the new ones, ``sections`` its
     section ids. ``backups_kept`` is how many backups stored in a replaced course were carried over; None where there
     were none or nobody looked. ``settings`` are those it was carried out with, by Moodle's names, those of items too;
-    empty where nobody knows. ``findings`` is what the site had found before it, as in a plan.
+    empty where nobody knows. ``findings`` is what the site had found before it, as in a plan. ``stayed`` are methods of
+    enrolment that emptying a replaced course leaves in place, such as cohorts, with the usernames of their people.
     """
 
     course: Course
@@ -468,6 +488,7 @@ class Restored:
     sections: Mapping[int, int] = field(default_factory=dict)
     settings: Mapping[str, str | int | bool | None] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    stayed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -841,6 +862,12 @@ class Site(Protocol):
         self, course_id: int, receive: OnIdentity, part: Part = ALL, *, as_user: str | None = None
     ) -> None:
         """Hand over what the course holds, one thing after the other. Needs a shell. Reads only."""
+
+    def keepsake(self, course_id: int, *, as_user: str | None = None) -> Keepsake:
+        """What the course holds that no backup carries, to be given back by ``RestoreRequest.keepsake``. Reads only."""
+
+    def work_since(self, course_id: int, since: datetime) -> Work:
+        """What people have done in the course since then; restores and scripts do not count. Reads only."""
 
     def backup_settings(self, course_id: int | None, *, as_user: str | None = None) -> Sequence[Setting]:
         """Every setting a backup (of that course, or of any) offers here, with its default and lock. Reads only."""

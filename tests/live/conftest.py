@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,13 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("desks", "faults", "scenes", "snapshots")
 
 import rig  # noqa: E402
+
+# A shell lets what it starts with & ignore Ctrl-C, and all that is started by that; the command under test must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RUNNING = [Path(word) for word in os.environ.get("MOODLECTL_LIVE_SITES", "").split(":") if word]
 WANTED = [] if RUNNING else [(source, db) for source in rig.source_dirs() for db in rig.databases()]
@@ -58,12 +64,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("moodle", NAMES, indirect=True, scope="session")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test in this directory as live."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test in this directory as live; with MOODLE_LONG=no leave out the long ones but a telling few."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.live)
+    if os.environ.get("MOODLE_LONG") == "no":
+        long = [item for item in items if item.get_closest_marker("long") and not _is_telling(item)]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+def _is_telling(item: pytest.Item) -> bool:
+    """Whether a test is marked telling, and if the mark names some of its parameters, has those."""
+    mark = item.get_closest_marker("telling")
+    return mark is not None and (not mark.args or any(f"-{word}]" in item.name for word in mark.args))
 
 
 @pytest.fixture(scope="session")

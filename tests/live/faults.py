@@ -54,6 +54,7 @@ class Running:
     process: subprocess.Popen[str]
     stage: str
     outcome: tuple[int, str, str] | None = None
+    earlier: frozenset[int] = frozenset()
 
     @property
     def children(self) -> list[int]:
@@ -69,7 +70,10 @@ class Running:
     def account(self) -> Account | None:
         """What the deed has written of itself so far."""
         try:
-            facts = newest_job(self.desk).items[0].facts
+            job = newest_job(self.desk)
+            if job.id in self.earlier:
+                return None
+            facts = job.items[0].facts
         except Exception:  # the job is not there yet
             return None
         number = facts.get(f"deed_{self.stage}")
@@ -97,6 +101,38 @@ class Running:
             time.sleep(0.002)
         raise AssertionError(f"the moment did not come; last seen {last}")
 
+    @property
+    def safety(self) -> Path:
+        """Where the command keeps safety backups."""
+        return state_path(self.desk).parent / "safety"
+
+    def until_here(self, moment: Callable[[Path, int], bool], seconds: float = 300) -> None:
+        """Watch this machine until the moment has come, and hold the command there."""
+        end = time.monotonic() + seconds
+        job = None
+        while time.monotonic() < end:
+            if job is None or job in self.earlier:
+                job = _last_job(self.desk)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    if moment(self.safety, job):
+                        self.process.send_signal(signal.SIGSTOP)
+                        return
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.001)
+        raise AssertionError("the moment did not come")
+
+    def until_true(self, true: Callable[[], bool], seconds: float = 300) -> Account:
+        """Watch until it is so; returns what the deed has written of itself then."""
+        end = time.monotonic() + seconds
+        while not true():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < end, "the moment did not come"
+            time.sleep(0.005)
+        account = self.account()
+        assert account is not None
+        return account
+
     def gone(self, pid: int) -> None:
         """Wait until a process has ended."""
         end = time.monotonic() + 120
@@ -121,7 +157,14 @@ def _lives(pid: int) -> bool:
 
 def begin(desk: Desk, *words: str, stage: str = "restore") -> Running:
     """Start a command and do not wait."""
-    return Running(desk, desk.run.popen("--site", "live", "-o", "json", "-y", *words), stage)
+    earlier = frozenset(job.id for job in ledger.jobs(state_path(desk)))
+    process = desk.run.popen("--site", "live", "-o", "json", "-y", *words)
+    return Running(desk, process, stage, earlier=earlier)
+
+
+def _last_job(desk: Desk) -> int | None:
+    found = ledger.jobs(state_path(desk), limit=1)
+    return found[0].id if found else None
 
 
 # --- moments ------------------------------------------------------------------------------------------------------
@@ -167,6 +210,132 @@ def _size(account: Account, ending: str) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+# --- moments on this machine, while the safety backup is made ---------------------------------------------------------
+
+
+def downloading(folder: Path, job: int) -> bool:
+    """A part of the safety backup has arrived."""
+    return any(part.stat().st_size > 0 for part in folder.glob(f"job-{job}-*.part"))
+
+
+def verifying(folder: Path, job: int) -> bool:
+    """All of it has arrived, and is read through."""
+    return any(folder.glob(f"job-{job}-*.mbz")) and not any(folder.glob(f"job-{job}-*.json"))
+
+
+# --- a plugin that breaks ------------------------------------------------------------------------------------------
+
+# Moodle loads restore_report_log_plugin wherever such a file is (restore_structure_step add_plugin_structure, all
+# releases); there is none in core. It does nothing unless the file in $CFG->dataroot names the course at work, and then
+# once: at the n-th activity, or when all are restored and the plan comes to its end.
+PLUGIN = r"""<?php
+class restore_report_log_plugin extends restore_report_plugin {
+    private static $seen = 0;
+
+    protected function define_module_plugin_structure() {
+        self::$seen++;
+        $this->trouble(self::$seen);
+        return [new restore_path_element('report_log_nothing', $this->get_pathfor('/nothing'))];
+    }
+
+    public function process_report_log_nothing($data) {
+    }
+
+    public function after_restore_module() {
+        $this->trouble('end');
+    }
+
+    private function trouble($moment) {
+        global $CFG;
+        $path = "$CFG->dataroot/moodlectl-test-fault.json";
+        $wanted = is_readable($path) ? json_decode(file_get_contents($path), true) : null;
+        if (!$wanted || $wanted['moment'] !== $moment || !in_array($wanted['course'], [(int)$this->task->get_courseid(), 0])) {
+            return;
+        }
+        unlink($path);
+        switch ($wanted['how']) {
+            case 'fatal': // nobody can catch that
+                ini_set('memory_limit', memory_get_usage(true) + (8 << 20));
+                $eaten = str_repeat('x', 512 << 20);
+                break;
+            case 'timeout':
+                set_time_limit(1);
+                while (true) {
+                }
+            case 'exit':
+                exit(0);
+            case 'exception':
+                throw new moodle_exception('error', 'moodle', '', 'a plugin gives up');
+            case 'error':
+                moodlectl_test_no_such_function();
+                break;
+            case 'segfault':
+                posix_kill(getmypid(), 11);
+                break;
+            case 'hang': // whoever waits for this does something to the process, and then lets it go
+                touch("$path.there");
+                while (!file_exists("$path.go")) {
+                    usleep(2000);
+                }
+        }
+    }
+}
+"""
+
+
+@dataclass
+class Plugin:
+    """That plugin on one site, and its orders."""
+
+    site: rig.LiveMoodle
+
+    @property
+    def _orders(self) -> Path:
+        return self.site.dataroot / "moodlectl-test-fault.json"
+
+    def order(self, course: int, moment: int | str, how: str) -> None:
+        """Break, once, a restore into that course (0: any), at its n-th activity or at the ``end``."""
+        self.forget()
+        self._orders.write_text(json.dumps({"course": course, "moment": moment, "how": how}))
+        self._orders.chmod(0o644)
+
+    def there(self) -> bool:
+        """Whether one hangs."""
+        return self._orders.with_name(self._orders.name + ".there").exists()
+
+    def go(self) -> None:
+        """Let it go on."""
+        self._orders.with_name(self._orders.name + ".go").touch()
+
+    def forget(self) -> None:
+        """No orders."""
+        for ending in ("", ".there", ".go"):
+            self._orders.with_name(self._orders.name + ending).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def plugin(site: rig.LiveMoodle) -> Iterator[Plugin]:
+    """The plugin in the site's own copy of the code, taken away afterwards."""
+    base = site.moodle_dir / "public" if (site.moodle_dir / "public/version.php").exists() else site.moodle_dir
+    folder = base / "report/log/backup/moodle2"
+    made = not folder.parent.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "restore_report_log_plugin.class.php"
+    path.write_text(PLUGIN)
+    for one in (folder.parent, folder):
+        one.chmod(0o755)
+    path.chmod(0o644)
+    found = Plugin(site)
+    try:
+        yield found
+    finally:
+        found.forget()
+        path.unlink()
+        if made:
+            folder.rmdir()
+            folder.parent.rmdir()
+
+
 # --- what is done to it -------------------------------------------------------------------------------------------
 
 
@@ -187,6 +356,14 @@ def kill_client(running: Running, account: Account) -> None:
 
 def interrupt_client(running: Running, account: Account) -> None:
     running.process.send_signal(signal.SIGINT)
+
+
+def terminate_client(running: Running, account: Account) -> None:
+    running.process.send_signal(signal.SIGTERM)
+
+
+def hang_up_on_client(running: Running, account: Account) -> None:
+    running.process.send_signal(signal.SIGHUP)
 
 
 def cut_connection(running: Running, account: Account) -> None:
@@ -242,6 +419,32 @@ def end_database(running: Running, account: Account) -> None:
         else:
             rows = site.sql(f"SELECT id FROM information_schema.processlist WHERE host LIKE '%:{port}'")
             site.sql(f"KILL {rows[0][0]}")
+
+
+@contextlib.contextmanager
+def no_database(site: rig.LiveMoodle) -> Iterator[None]:
+    """The site's database lets nobody in, and throws out who is there; other sites on the server go on."""
+    database = site.machine.database(site.db)
+    if site.db == "pgsql":
+        away = (f"ALTER DATABASE {site.dbname} ALLOW_CONNECTIONS false",
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{site.dbname}'")  # fmt: skip
+        back = (f"ALTER DATABASE {site.dbname} ALLOW_CONNECTIONS true",)
+        other = "postgres"
+    else:
+        # The rig's account may do everything, so that the database is taken away and not the right to it.
+        away = (f"RENAME TABLE {site.dbname}.mdl_config TO {site.dbname}.mdl_config_away",)
+        back = (f"RENAME TABLE {site.dbname}.mdl_config_away TO {site.dbname}.mdl_config",)
+        other = "mysql"
+    for query in away:
+        database.sql(other, query)
+    if site.db != "pgsql":
+        for (number,) in database.sql(other, f"SELECT id FROM information_schema.processlist WHERE db = '{site.dbname}'"):
+            database.sql(other, f"KILL {number}")
+    try:
+        yield
+    finally:
+        for query in back:
+            database.sql(other, query)
 
 
 def _database_ports(pid: int, server: int) -> list[int]:

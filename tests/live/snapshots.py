@@ -23,6 +23,11 @@ $rows = function($sql, array $values = []) use ($DB) {
     return $found;
 };
 $there = function($table) use ($DB) { return $DB->get_manager()->table_exists($table); };
+$availability = function($text) {
+    $tree = json_decode((string)$text, true);
+    is_array($tree) && ksort($tree);
+    return $tree ? preg_replace('/[0-9]+/', '#', json_encode($tree)) : '';
+};
 $out = ['course' => [], 'format' => [], 'activities' => [], 'instances' => []];
 $course = $DB->get_record('course', ['id' => $id], '*', MUST_EXIST);
 foreach (['fullname', 'shortname', 'idnumber', 'summary', 'format', 'showgrades', 'newsitems', 'startdate', 'enddate',
@@ -39,7 +44,7 @@ foreach (get_fast_modinfo($id)->get_cms() as $cm) {
     $label = in_array($cm->modname, ['label', 'qbank']) ? '' : $cm->name;
     $out['activities'][] = implode(' | ', [$cm->modname, $label, $raw->idnumber, $raw->visible, $raw->visibleoncoursepage,
         $raw->groupmode, $raw->completion, $raw->completionview, $raw->completionexpected, $raw->indent,
-        $cm->get_section_info()->section, preg_replace('/[0-9]+/', '#', (string)$raw->availability)]);
+        $cm->get_section_info()->section, $availability($raw->availability)]);
     $instance = $DB->get_record($cm->modname, ['id' => $cm->instance]);
     unset($instance->id, $instance->course, $instance->timemodified, $instance->timecreated, $instance->lastupdated);
     // Numbers of other rows.
@@ -50,16 +55,19 @@ foreach (get_fast_modinfo($id)->get_cms() as $cm) {
 }
 sort($out['activities']);
 sort($out['instances']);
-$out['enrolment methods'] = $rows("SELECT e.enrol, e.status, e.name, e.enrolstartdate, e.enrolenddate, e.enrolperiod,
-    r.shortname, e.customint1, e.customint3, e.customint4, e.customint6, e.sortorder FROM {enrol} e LEFT JOIN {role} r ON r.id = e.roleid
+$out['enrolment methods'] = $rows("SELECT (SELECT COUNT(*) FROM {enrol} o WHERE o.courseid = e.courseid AND o.sortorder < e.sortorder),
+    e.enrol, e.status, e.name, e.enrolstartdate, e.enrolenddate, e.enrolperiod, r.shortname, e.password, e.cost, e.customint1,
+    e.customint3, e.customint4, e.customint6, e.customtext1 FROM {enrol} e LEFT JOIN {role} r ON r.id = e.roleid
     WHERE e.courseid = ?", [$id]);
+$out['names of roles'] = $rows("SELECT r.shortname, n.name FROM {role_names} n JOIN {role} r ON r.id = n.roleid
+    JOIN {context} x ON x.id = n.contextid WHERE $below");
 $out['enrolments'] = $rows("SELECT u.username, e.enrol, ue.status, ue.timestart, ue.timeend FROM {user_enrolments} ue
     JOIN {enrol} e ON e.id = ue.enrolid JOIN {user} u ON u.id = ue.userid WHERE e.courseid = ?", [$id]);
 $out['roles'] = $rows("SELECT u.username, r.shortname, x.contextlevel, ra.component FROM {role_assignments} ra
     JOIN {context} x ON x.id = ra.contextid JOIN {user} u ON u.id = ra.userid JOIN {role} r ON r.id = ra.roleid WHERE $below");
 $out['permissions'] = $rows("SELECT r.shortname, c.capability, c.permission, x.contextlevel FROM {role_capabilities} c
     JOIN {context} x ON x.id = c.contextid JOIN {role} r ON r.id = c.roleid WHERE $below");
-$out['groups'] = $rows("SELECT g.name, g.idnumber, g.description FROM {groups} g WHERE g.courseid = ?", [$id]);
+$out['groups'] = $rows("SELECT g.name, g.idnumber, g.description, g.enrolmentkey, g.visibility, g.participation FROM {groups} g WHERE g.courseid = ?", [$id]);
 $out['members'] = $rows("SELECT g.name, u.username FROM {groups_members} m JOIN {groups} g ON g.id = m.groupid
     JOIN {user} u ON u.id = m.userid WHERE g.courseid = ?", [$id]);
 $out['groupings'] = $rows("SELECT n.name, g.name FROM {groupings} n LEFT JOIN {groupings_groups} b ON b.groupingid = n.id
@@ -106,17 +114,55 @@ $out['files'] = $rows("SELECT f.component, f.filearea, f.filepath, f.filename, f
     JOIN {context} x ON x.id = f.contextid WHERE $below AND f.filename <> '.' AND f.component NOT IN ('backup', 'tool_recyclebin')");
 $out['stored backups'] = $rows("SELECT f.filearea, f.itemid, f.filepath, f.filename, f.contenthash, f.timecreated FROM {files} f
     WHERE f.contextid = ? AND f.filename <> '.' AND f.component = 'backup'", [$context->id]);
-$out['blocks'] = $rows("SELECT x.contextlevel, b.blockname, b.defaultregion, b.configdata FROM {block_instances} b
+$out['blocks'] = $rows("SELECT x.contextlevel, b.blockname, b.defaultregion, b.defaultweight, b.configdata FROM {block_instances} b
     JOIN {context} x ON x.id = b.parentcontextid WHERE $below");
-$out['badges'] = $rows("SELECT b.name, b.description, b.status, b.issuername, b.message FROM {badge} b WHERE b.courseid = ?", [$id]);
-// Badges that people have been given leave with the course's content: Moodle makes them archived ones of the site
-// (lib/badgeslib.php badges_handle_course_deletion), and people keep them.
+$out['badges'] = $rows("SELECT b.id, b.name, b.description, b.type, b.status, b.issuername, b.message FROM {badge} b
+    WHERE b.courseid = ?", [$id]);
+$out['badges given'] = $rows("SELECT b.name, u.username, i.uniquehash, i.dateissued FROM {badge_issued} i JOIN {badge} b ON b.id = i.badgeid
+    JOIN {user} u ON u.id = i.userid WHERE b.courseid = ?", [$id]);
+$out['badge criteria'] = $rows("SELECT b.name, c.criteriatype, c.method, m.name, cm.idnumber FROM {badge_criteria} c JOIN {badge} b
+    ON b.id = c.badgeid LEFT JOIN {badge_criteria_param} p ON p.critid = c.id AND c.criteriatype = 1
+    LEFT JOIN {course_modules} cm ON p.name = " . $DB->sql_concat("'module_'", 'cm.id') . " LEFT JOIN {modules} m ON m.id = cm.module
+    WHERE b.courseid = ?", [$id]);
+$out['archived badges'] = $rows("SELECT id FROM {badge} WHERE type = 1 AND status = 4");
+$out['notes'] = $rows("SELECT u.username, p.content, p.publishstate, p.created, p.usermodified FROM {post} p JOIN {user} u ON u.id = p.userid
+    WHERE p.courseid = ? AND p.module = 'notes'", [$id]);
+$out['letters'] = $rows("SELECT l.lowerboundary, l.letter FROM {grade_letters} l JOIN {context} x ON x.id = l.contextid WHERE $below");
+$out['gradebook settings'] = $rows("SELECT name, value FROM {grade_settings} WHERE courseid = ?", [$id]);
+$out['grade categories'] = $rows("SELECT fullname, aggregation, keephigh, droplow, aggregateonlygraded, depth, hidden
+    FROM {grade_categories} WHERE courseid = ?", [$id]);
+$out['scales'] = $rows("SELECT name, scale, description FROM {scale} WHERE courseid = ?", [$id]);
+$out['outcomes'] = $rows("SELECT o.shortname, o.fullname, s.name FROM {grade_outcomes_courses} c JOIN {grade_outcomes} o ON o.id = c.outcomeid
+    LEFT JOIN {scale} s ON s.id = o.scaleid WHERE c.courseid = ?", [$id]);
+$out['custom fields'] = $rows("SELECT f.shortname, d.value FROM {customfield_data} d JOIN {customfield_field} f ON f.id = d.fieldid
+    JOIN {context} x ON x.id = d.contextid WHERE x.id = ?", [$context->id]);
+$out['completed'] = $rows("SELECT u.username, c.timecompleted FROM {course_completions} c JOIN {user} u ON u.id = c.userid
+    WHERE c.course = ? AND c.timecompleted IS NOT NULL", [$id]);
+$out['exceptions'] = array_merge(
+    $rows("SELECT q.name, u.username, o.timelimit, o.timeopen FROM {quiz_overrides} o JOIN {quiz} q ON q.id = o.quiz
+        JOIN {user} u ON u.id = o.userid WHERE q.course = ?", [$id]),
+    $rows("SELECT a.name, u.username, o.duedate FROM {assign_overrides} o JOIN {assign} a ON a.id = o.assignid
+        JOIN {user} u ON u.id = o.userid WHERE a.course = ?", [$id]),
+    $rows("SELECT a.name, u.username, f.locked, f.extensionduedate FROM {assign_user_flags} f JOIN {assign} a ON a.id = f.assignment
+        JOIN {user} u ON u.id = f.userid WHERE a.course = ? AND f.extensionduedate > 0", [$id]));
+$out['subscriptions'] = $rows("SELECT f.name, u.username FROM {forum_subscriptions} s JOIN {forum} f ON f.id = s.forum
+    JOIN {user} u ON u.id = s.userid WHERE f.course = ?", [$id]);
+$out['competencies'] = array_merge(
+    $rows("SELECT c.idnumber, k.ruleoutcome FROM {competency_coursecomp} k JOIN {competency} c ON c.id = k.competencyid
+        WHERE k.courseid = ?", [$id]),
+    $rows("SELECT c.idnumber, m.idnumber AS cm FROM {competency_modulecomp} k JOIN {competency} c ON c.id = k.competencyid
+        JOIN {course_modules} m ON m.id = k.cmid WHERE m.course = ?", [$id]),
+    $rows("SELECT c.idnumber, u.username, k.grade FROM {competency_usercompcourse} k JOIN {competency} c ON c.id = k.competencyid
+        JOIN {user} u ON u.id = k.userid WHERE k.courseid = ?", [$id]));
+$out['starred'] = $rows("SELECT userid FROM {favourite} WHERE component = 'core_course' AND itemtype = 'courses' AND itemid = ?", [$id]);
+$out['places of blocks'] = $rows("SELECT b.blockname, p.pagetype, p.visible, p.region, p.weight FROM {block_positions} p
+    JOIN {block_instances} b ON b.id = p.blockinstanceid JOIN {context} x ON x.id = p.contextid WHERE $below");
 $out['completion'] = $rows("SELECT m.name, cm.idnumber, u.username, c.completionstate FROM {course_modules_completion} c
     JOIN {course_modules} cm ON cm.id = c.coursemoduleid JOIN {modules} m ON m.id = cm.module JOIN {user} u ON u.id = c.userid
     WHERE cm.course = ?", [$id]);
 $out['criteria'] = $rows("SELECT criteriatype, module, timeend, enrolperiod FROM {course_completion_criteria} WHERE course = ?", [$id]);
-$out['calendar'] = $rows("SELECT name, description, eventtype, modulename, timestart, timeduration, visible FROM {event}
-    WHERE courseid = ?", [$id]);
+$out['calendar'] = $rows("SELECT e.name, e.description, e.eventtype, e.modulename, e.timestart, e.timeduration, e.visible, g.name AS groupname
+    FROM {event} e LEFT JOIN {groups} g ON g.id = e.groupid WHERE e.courseid = ?", [$id]);
 $out['filters'] = $rows("SELECT f.filter, f.active, x.contextlevel FROM {filter_active} f JOIN {context} x ON x.id = f.contextid
     WHERE $below");
 $out['comments'] = $rows("SELECT c.component, c.commentarea, c.content, u.username FROM {comments} c
@@ -126,6 +172,8 @@ $out['tags'] = $rows("SELECT t.name, i.itemtype FROM {tag_instance} i JOIN {tag}
 $out['at least'] = [
     'grade history' => $rows("SELECT h.action, u.username, h.rawgrade, h.finalgrade, h.source FROM {grade_grades_history} h
         JOIN {grade_items} i ON i.id = h.itemid JOIN {user} u ON u.id = h.userid WHERE i.courseid = ?", [$id]),
+    'last access' => $rows("SELECT u.username, a.timeaccess FROM {user_lastaccess} a JOIN {user} u ON u.id = a.userid
+        WHERE a.courseid = ?", [$id]),
     'logs' => $rows("SELECT eventname, COALESCE(u.username, '-'), l.timecreated FROM {logstore_standard_log} l
         LEFT JOIN {user} u ON u.id = l.userid WHERE l.courseid = ? AND l.action = 'viewed' AND l.realuserid IS NULL", [$id]),
 ];

@@ -5,161 +5,28 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import faults
 import pytest
 import rig
-from desks import Desk, opened
 from faults import Account, Moment, Running
-from snapshots import changes, snapshot
+from scenes import Scene, break_at, kept_whole, scenes_at
 
-BIG = 24 << 20
-
-# The rich course once more, with a page of its own and a file that takes a moment on its way.
-MAKE_BIG = """
-require_once($CFG->libdir . '/phpunit/classes/util.php');
-require_once($CFG->libdir . '/testing/generator/data_generator.php');
-$context = context_course::instance($arguments['id']);
-$file = get_file_storage()->create_file_from_string(['contextid' => $context->id, 'component' => 'course',
-    'filearea' => 'summary', 'itemid' => 0, 'filepath' => '/', 'filename' => 'big.bin'], random_bytes($arguments['bytes']));
-echo 'HASH:' . $file->get_contenthash();
-"""
-
-# A stored backup, an automated one, a suspended student, a calendar entry: what is easily lost.
-DRESS = """
-$id = (int)$arguments['id'];
-$context = context_course::instance($id);
-$fs = get_file_storage();
-foreach (['course', 'automated'] as $area) {
-    $fs->create_file_from_string(['contextid' => $context->id, 'component' => 'backup', 'filearea' => $area, 'itemid' => 0,
-        'filepath' => '/', 'filename' => "kept-$area.mbz", 'timecreated' => 1700000000], "the $area backup of $id");
-}
-$enrolment = $DB->get_records_sql('SELECT ue.* FROM {user_enrolments} ue JOIN {enrol} e ON e.id = ue.enrolid
-    WHERE e.courseid = ? ORDER BY ue.id DESC', [$id], 0, 1);
-$DB->set_field('user_enrolments', 'status', 1, ['id' => key($enrolment)]);
-$DB->set_field('course', 'idnumber', $arguments['idnumber'], ['id' => $id]);
-require_once($CFG->dirroot . '/calendar/lib.php');
-calendar_event::create((object)['name' => 'Feast', 'description' => 'all come', 'format' => FORMAT_HTML, 'courseid' => $id,
-    'eventtype' => 'course', 'timestart' => 1900000000, 'timeduration' => 3600, 'visible' => 1, 'userid' => 2], false);
-rebuild_course_cache($id, true);
-"""
-
-# What a deed of ours can have left: accounts, directories, backups set aside, restores that have not ended.
-LEFT = """
-$courses = array_map('intval', $DB->get_fieldset_select('course', 'id', 'category = ?', [$arguments['category']]));
-list($in, $values) = $DB->get_in_or_equal($courses ?: [0]);
-echo 'LEFT:' . json_encode([
-    'courses' => $courses,
-    'accounts' => array_values(array_filter(array_map('basename', glob("$CFG->backuptempdir/moodlectl-deed-*.json")),
-        function($name) use ($arguments) { return in_array(substr($name, 15, 32), $arguments['deeds']); })),
-    'aside' => array_values(array_filter($DB->get_fieldset_select('files', 'filepath',
-        "component = 'user' AND filearea = 'backup' AND filepath LIKE '/moodlectl-%'"), function($path) use ($arguments) {
-            return in_array(substr($path, 11, 32), $arguments['deeds']);
-        })),
-    'directories' => array_values(array_filter($arguments['directories'], function($name) use ($CFG) {
-        return file_exists("$CFG->backuptempdir/$name"); })),
-    'controllers' => $DB->count_records_select('backup_controllers', "status < 900 AND itemid $in", $values),
-    'bin' => $DB->get_manager()->table_exists('tool_recyclebin_category')
-        ? $DB->count_records('tool_recyclebin_category', ['categoryid' => $arguments['category']]) : 0,
-]);
-"""
-
-
-@dataclass
-class Scene:
-    """A course that is not to be lost, what it holds, and another backup to replace it with."""
-
-    desk: Desk
-    course: int
-    big: Path
-    big_hash: str
-    before: dict[str, Any]
-    directories: list[str] = field(default_factory=list)
-
-    def replace(self, *words: str) -> Running:
-        return faults.begin(self.desk, "restore", str(self.big), "--replace", f"id:{self.course}", *words)
-
-    def new(self, *words: str) -> Running:
-        return faults.begin(self.desk, "restore", str(self.big), "--new", f"id:{self.desk.category}", *words)
-
-    def unchanged(self) -> list[str]:
-        return changes(self.before, snapshot(self.desk.site, self.course))
-
-    def left(self, deeds: list[str]) -> dict[str, Any]:
-        found = self.desk.site.php(
-            LEFT, category=self.desk.category, deeds=deeds, directories=self.directories
-        ).rsplit("LEFT:", 1)[1]
-        told: dict[str, Any] = json.loads(found)
-        return {**told, "courses": [one for one in told["courses"] if one != self.course]}
-
-    def is_tidy(self) -> None:
-        job = faults.newest_job(self.desk)
-        deeds = [str(v) for n, v in job.items[0].facts.items() if n.startswith("deed_")]
-        nothing = {"courses": [], "accounts": [], "aside": [], "directories": [], "controllers": 0, "bin": 0}
-        assert self.left(deeds) == nothing
-
-    def seen(self, account: Account) -> None:
-        self.directories = [*account.get("directories", []), *(f"{one}.log" for one in account.get("ids", []))]
-
-    def run(self, *words: str) -> Any:
-        """A command that must succeed; its JSON."""
-        done = self.desk.run("--site", "live", "-o", "json", "-y", *words)
-        assert done.status == 0, done.stderr
-        return done.json
-
-    def undo(self, job: int) -> None:
-        assert self.run("restore", "--undo", str(job))["verified"]["ok"]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
 def scenes(
     moodles: dict[str, rig.LiveMoodle], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Scene]]:
-    made: dict[str, Scene] = {}
-    with opened(moodles, "Faults") as desk_at:
-
-        def scene_at(name: str) -> Scene:
-            if name not in made:
-                made[name] = _prepare(desk_at(name), tmp_path_factory.mktemp("faults"))
-            return made[name]
-
+    with scenes_at(moodles, tmp_path_factory, "Faults") as scene_at:
         yield scene_at
-
-
-def _prepare(desk: Desk, work: Path) -> Scene:
-    [rich] = desk.ok("backup", "create", "RICH101", "--download", str(work), "--remove-remote")
-    course = desk.new(rich["path"], "not-to-be-lost", "--skip", "mod:wiki")
-    desk.site.php(DRESS, id=course, idnumber=f"faults-{desk.category}")
-    other = desk.new(rich["path"], "other", "--fullname", "Another one", "--skip", "mod:glossary")
-    told = desk.site.php(MAKE_BIG, id=other, bytes=BIG)
-    [big] = desk.ok("backup", "create", "other", "--download", str(work), "--remove-remote")
-    desk.site.php("""
-        $CFG->forced_plugin_settings['tool_recyclebin'] = ['categorybinenable' => 0, 'coursebinenable' => 0];
-        require_once($CFG->dirroot . '/course/lib.php');
-        delete_course($arguments['id'], false);
-    """, id=other)  # fmt: skip
-    hash_ = told.rsplit("HASH:", 1)[1].strip()
-    return Scene(desk, course, Path(big["path"]), hash_, snapshot(desk.site, course))
 
 
 @pytest.fixture
 def scene(moodle: rig.LiveMoodle, scenes: Callable[[str], Scene]) -> Iterator[Scene]:
-    """The course as it is to be; a test that lost it must not spoil the next."""
-    found = scenes(moodle.name)
-    yield found
-    if found.unchanged():  # pragma: no cover
-        pytest.exit(f"the course {found.course} of {moodle.name} was not brought back")
-
-
-def break_at(scene: Scene, running: Running, moment: Moment, fault: Callable[[Running, Account], None]) -> Account:
-    """Let the fault happen at that very moment: the process is held while it is done."""
-    account = running.until(moment)
-    scene.seen(account)
-    fault(running, account)
-    return account
+    yield from kept_whole(scenes(moodle.name))
 
 
 # --- before anything was changed ----------------------------------------------------------------------------------
@@ -220,6 +87,7 @@ def _put_back_by_itself(scene: Scene, running: Running) -> None:
     scene.is_tidy()
 
 
+@pytest.mark.telling
 def test_php_killed_in_the_middle_is_told_with_the_way_back(scene: Scene) -> None:
     running = scene.replace()
     break_at(scene, running, faults.executing(300), faults.kill_php)
@@ -282,6 +150,7 @@ def test_a_connection_cut_while_the_course_is_emptied_is_seen_through(scene: Sce
     assert scene.unchanged() == []
 
 
+@pytest.mark.telling
 def test_a_client_killed_in_the_middle_is_resumed_to_a_verified_end(scene: Scene) -> None:
     running = scene.replace()
     break_at(scene, running, faults.executing(300), faults.kill_client)
@@ -330,6 +199,7 @@ def test_a_database_that_hangs_up_in_the_middle(scene: Scene) -> None:
     _put_back_by_itself(scene, running)
 
 
+@pytest.mark.telling
 def test_a_disk_that_is_full_in_the_middle(scene: Scene) -> None:
     with faults.full_disk(scene.desk.site, scene.big_hash):
         running = scene.replace("--auto-undo", "--overwrite-config")  # the big file is of its settings

@@ -34,6 +34,7 @@ from moodlectl.site.port import (
     CourseRef,
     Deed,
     Inside,
+    Keepsake,
     OnIdentity,
     OnProgress,
     Part,
@@ -51,6 +52,7 @@ from moodlectl.site.port import (
     UsersQuestion,
     WebCopy,
     WebImport,
+    Work,
     no_progress,
 )
 
@@ -111,6 +113,14 @@ class AdminCliSite:
         from moodlectl.site.admincli import looking
 
         return looking.counts(self._web("what a course holds"), course_id)
+
+    def keepsake(self, course_id: int, *, as_user: str | None = None) -> Keepsake:
+        """Refused: no script tells."""
+        raise refusals.no_script("look at what no backup carries")
+
+    def work_since(self, course_id: int, since: datetime) -> Work:
+        """Not known: no script reads the log."""
+        return Work(known=False)
 
     def identities(
         self, course_id: int, receive: OnIdentity, part: Part = ALL, *, as_user: str | None = None

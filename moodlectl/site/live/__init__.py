@@ -34,6 +34,7 @@ from moodlectl.site.port import (
     CourseRef,
     Deed,
     Inside,
+    Keepsake,
     OnIdentity,
     OnProgress,
     Part,
@@ -51,6 +52,7 @@ from moodlectl.site.port import (
     UsersQuestion,
     WebCopy,
     WebImport,
+    Work,
     no_progress,
 )
 
@@ -171,6 +173,19 @@ class LiveSite:
 
         host = self._host("looking at everything a course holds")
         identities.identities(host, course_id, receive, part, acting=self._acting(as_user))
+
+    def keepsake(self, course_id: int, *, as_user: str | None = None) -> Keepsake:
+        """What the course holds that no backup carries. Needs a shell. Reads only."""
+        from moodlectl.site.live import keepsakes
+
+        host = self._host("looking at what no backup carries")
+        return keepsakes.keepsake(host, course_id, acting=self._acting(as_user))
+
+    def work_since(self, course_id: int, since: datetime) -> Work:
+        """What people have done in the course since then. Needs a shell. Reads only."""
+        from moodlectl.site.live import keepsakes
+
+        return keepsakes.work_since(self._host("looking at a course's log"), course_id, since)
 
     # --- backups ----------------------------------------------------------------------------------------------------
 

@@ -151,6 +151,7 @@ def restore_params(request: RestoreRequest, source: Record, *, dry_run: bool) ->
         "placement": None if place is None else {"how": place.how, "section_id": place.section_id},
         "items_only": request.items_only,
         "wishes": sorted(request.wishes),
+        "keepsake": None if request.keepsake is None else dict(request.keepsake),
         "deed": None if dry_run else request.deed,
         "dry_run": dry_run,
     }
@@ -215,6 +216,7 @@ def read_restored(reply: Record) -> Restored:
         warnings=_words(reply["warnings"]),
         seconds=float(reply["seconds"]),
         backups_kept=reply.get("backups_kept"),
+        stayed={method: _words(people) for method, people in _pairs(reply.get("stayed"))},
         sections={int(old): int(new) for old, new in _pairs(reply.get("sections"))},
         settings=dict(_pairs(reply.get("settings"))),
         findings=read_findings(reply),

@@ -77,12 +77,16 @@ final class moodlectl_restore_job {
     public $import = false;
     /** @var string[] root settings of the backup that was made for this restore alone */
     public $backupsettings = [];
+    /** @var array method of enrolment => usernames that emptying leaves there, see moodlectl_restore_stay_enrolled */
+    public $stayed = [];
+    /** @var int[] badges of a course that is put back, before it is emptied, see moodlectl_keepsake_strays */
+    public $badgesbefore = [];
 
     public function __construct(array $params, moodlectl_io $io) {
         $this->params = $params + ['texts' => [], 'settings' => [], 'items' => [], 'allow' => [], 'enrolments' => null,
             'keep_enrolments' => false, 'keep_groups' => false, 'overwrite_config' => false,
             'users_conflict' => 'stop', 'dry_run' => false, 'drop_backups' => false, 'placement' => null,
-            'items_only' => false, 'wishes' => []];
+            'items_only' => false, 'wishes' => [], 'keepsake' => null];
         $this->io = $io;
         $this->mode = $this->params['mode'];
         $this->dryrun = (bool)$this->params['dry_run'];
@@ -114,7 +118,8 @@ final class moodlectl_restore_job {
  * enrolments manual|with-users|always; keep_enrolments, keep_groups, overwrite_config; items (port.ItemChoice);
  * users_conflict stop|without-users; allow [danger]; drop_backups: let go of the backups stored in a course that is
  * replaced; placement {how: into|after, section_id}, items_only: nothing of the course itself (merge); wishes [setting
- * to switch on where that may be done]; deed: the number under which it keeps an account of itself (see deeds.php).
+ * to switch on where that may be done]; deed: the number under which it keeps an account of itself (see deeds.php);
+ * keepsake: what moodlectl_call_keepsake took, to be given back after a replace.
  */
 function moodlectl_call_restore(array $params, moodlectl_io $io) {
     $job = new moodlectl_restore_job($params, $io);
@@ -127,6 +132,7 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         moodlectl_restore_find_target($job);
         moodlectl_restore_check_texts($job);
         moodlectl_restore_find_place($job);
+        moodlectl_restore_switch_on_methods($job);
         moodlectl_restore_find_use($job);
         moodlectl_restore_refuse($job);
         moodlectl_restore_receive($job);

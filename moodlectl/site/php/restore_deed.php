@@ -231,6 +231,8 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         moodlectl_restore_results($job);
         moodlectl_restore_afterwards($job);
         moodlectl_restore_order_methods($job, $methods);
+        moodlectl_restore_deadlines($job);
+        moodlectl_keepsake_return($job);
         moodlectl_restore_put_back($job);
         $job->state = 'done';
         $job->madecourse = 0;
@@ -251,12 +253,14 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         'settings' => (object)$settings,
         'backups_kept' => $job->putback,
         'findings' => $job->findings,
+        'stayed' => (object)$job->stayed,
         'warnings' => $job->warnings,
     ];
 }
 
 /** The last moment at which nothing has happened to a course that is there already. */
 function moodlectl_restore_begin(moodlectl_restore_job $job) {
+    global $DB;
     if (!$job->deed->phase('begun')) {
         throw new moodlectl_error('refused', 'no_space', 'What is done cannot be written down; the disk is full.',
             'Make room there, or point $CFG->backuptempdir at a larger disk.');
@@ -264,6 +268,9 @@ function moodlectl_restore_begin(moodlectl_restore_job $job) {
     if ($job->mode === 'replace' && !$job->params['drop_backups']) {
         $token = $job->deed->get('id') ?: random_string(32);
         $job->aside = moodlectl_aside_take($job->course->id, $job->userid, $token, $job->deed);
+    }
+    if ($job->params['keepsake'] !== null) {
+        $job->badgesbefore = $DB->get_fieldset_select('badge', 'id', 'courseid = ?', [$job->course->id]);
     }
     $job->io->begun(['course' => (int)$job->course->id]);
 }

@@ -89,10 +89,8 @@ function moodlectl_restore_expected_sections(moodlectl_restore_job $job, array $
  * that is there; cohort and meta enrolments do not pass from one site to another.
  */
 function moodlectl_restore_expected_enrolled(moodlectl_restore_job $job) {
-    global $DB;
     $plan = $job->controller->get_plan();
-    $kept = moodlectl_restore_keeps($job, 'keep_roles_and_enrolments') ? $DB->get_fieldset_sql('SELECT DISTINCT ue.userid
-        FROM {user_enrolments} ue JOIN {enrol} e ON e.id = ue.enrolid WHERE e.courseid = ?', [$job->course->id]) : [];
+    $kept = moodlectl_restore_stay_enrolled($job);
     if (!$plan->get_setting('users')->get_value()) {
         return count($kept);
     }
@@ -115,6 +113,65 @@ function moodlectl_restore_expected_enrolled(moodlectl_restore_job $job) {
             }
         });
     return count($enrolled) + count($kept);
+}
+
+/**
+ * People who stay enrolled in a course that is replaced: all of them where that was asked for, else those of methods
+ * that nobody, or not the acting user, may unenrol from, such as cohorts (lib/enrollib.php enrol_course_delete, 3.10
+ * and later).
+ */
+function moodlectl_restore_stay_enrolled(moodlectl_restore_job $job) {
+    global $DB;
+    if ($job->mode !== 'replace') {
+        return [];
+    }
+    if (moodlectl_restore_keeps($job, 'keep_roles_and_enrolments')) {
+        return $DB->get_fieldset_sql('SELECT DISTINCT ue.userid FROM {user_enrolments} ue JOIN {enrol} e ON e.id = ue.enrolid
+            WHERE e.courseid = ?', [$job->course->id]);
+    }
+    $job->stayed = [];
+    $staying = [];
+    $plugins = enrol_get_plugins(true);
+    foreach (enrol_get_instances($job->course->id, false) as $method) {
+        $plugin = isset($plugins[$method->enrol]) ? $plugins[$method->enrol] : null;
+        if (!$plugin || ($plugin->allow_unenrol($method)
+                && has_capability("enrol/{$method->enrol}:unenrol", $job->context, $job->userid))) {
+            continue;
+        }
+        $people = $DB->get_records_sql_menu('SELECT DISTINCT u.id, u.username FROM {user_enrolments} ue
+            JOIN {user} u ON u.id = ue.userid WHERE ue.enrolid = ?', [$method->id]);
+        $staying += $people;
+        $known = isset($job->stayed[$method->enrol]) ? $job->stayed[$method->enrol] : [];
+        $job->stayed[$method->enrol] = array_values(array_unique(array_merge($known, $people)));
+    }
+    return array_keys($staying);
+}
+
+/**
+ * Emptying a course stops half-way at a method of enrolment that is switched off on the site (lib/enrollib.php
+ * enrol_course_delete calls a method of null, 3.10 to 5.1). For this process alone those that the course has are on;
+ * one whose plugin is gone cannot be, and the restore is refused before anything is touched.
+ */
+function moodlectl_restore_switch_on_methods(moodlectl_restore_job $job) {
+    global $CFG;
+    if ($job->mode !== 'replace') {
+        return;
+    }
+    $enabled = enrol_get_plugins(true);
+    $all = enrol_get_plugins(false);
+    foreach (enrol_get_instances($job->course->id, false) as $method) {
+        if (isset($enabled[$method->enrol])) {
+            continue;
+        }
+        if (!isset($all[$method->enrol])) {
+            throw new moodlectl_error('refused', 'missing_method', "The course {$job->course->shortname} has the method of "
+                . "enrolment {$method->enrol}, whose plugin the site has no more; Moodle would break off half-way.",
+                'Remove that method in the course (Participants, Enrolment methods), or have the plugin installed again.',
+                ['method' => $method->enrol]);
+        }
+        $CFG->enrol_plugins_enabled .= ',' . $method->enrol;
+        $enabled[$method->enrol] = $all[$method->enrol];
+    }
 }
 
 /** Groups: of the same name and description there is one (restore_groups_structure_step); kept ones stay. */

@@ -35,6 +35,7 @@ from moodlectl.site.port import (
     CourseSource,
     Deed,
     Inside,
+    Keepsake,
     OnIdentity,
     OnProgress,
     Part,
@@ -55,6 +56,7 @@ from moodlectl.site.port import (
     Verdict,
     WebCopy,
     WebImport,
+    Work,
     no_progress,
 )
 from moodlectl.site.practice import maker
@@ -267,6 +269,16 @@ class PracticeSite:
         """What the course holds now, in numbers. Reads only."""
         self._require_course(course_id)
         return count(self.store.load(course_id))
+
+    def keepsake(self, course_id: int, *, as_user: str | None = None) -> Keepsake:
+        """Nothing: the practice site's backups carry all that its courses hold. Reads only."""
+        self._require_course(course_id)
+        return {}
+
+    def work_since(self, course_id: int, since: datetime) -> Work:
+        """Nobody works in practice courses but restores. Reads only."""
+        self._require_course(course_id)
+        return Work(known=True)
 
     def identities(
         self, course_id: int, receive: OnIdentity, part: Part = ALL, *, as_user: str | None = None

@@ -50,8 +50,8 @@ def test_a_replace_is_done_and_can_be_undone(site: BreakingSite, course: Course)
     done = replace_it(site, course)
     assert (last().state, held(site, course.id) == before) == ("done", False)
     job = ledger.job(done.job)
-    _, missing, number = protected.undo(site, job, safety.plan_undo(site, job))
-    assert (missing.differences, last().id, last().state) == ((), number, "done")
+    undone = protected.undo(site, job, safety.plan_undo(site, job))
+    assert (undone.differences, last().id, last().state) == ((), undone.job, "done")
     assert held(site, course.id) == before
 
 
@@ -124,8 +124,7 @@ def test_what_broke_off_is_told_with_the_way_back(site: BreakingSite, course: Co
     assert held(site, course.id) != before
     found = resuming.resume(site, job)
     assert (found.state, found.undo) == ("failed", True)
-    _, missing, _ = resuming.put_back(site, found)
-    assert (missing.differences, held(site, course.id)) == ((), before)
+    assert (resuming.put_back(site, found).differences, held(site, course.id)) == ((), before)
     assert resuming.resume(site, ledger.job(job.id)).undo is False
 
 
@@ -149,8 +148,8 @@ def test_an_undo_that_fails_as_well_names_the_safety_backup(site: BreakingSite, 
     assert raised.value.details["safety_backup"] in (raised.value.hint or "")
     job = last()
     assert job.state == "failed"
-    _, missing, _ = protected.undo(site, job, safety.plan_undo(site, job))
-    assert (missing.differences, held(site, course.id)) == ((), before)
+    undone = protected.undo(site, job, safety.plan_undo(site, job))
+    assert (undone.differences, held(site, course.id)) == ((), before)
 
 
 def test_a_lost_answer_to_an_undo_is_found_out_by_resume(site: BreakingSite, course: Course) -> None:
@@ -197,3 +196,57 @@ def test_a_job_at_work_is_not_resumed(site: BreakingSite, course: Course) -> Non
     with pytest.raises(Refused, match="still at work"):
         resuming.resume(site, ledger.job(number))
     book.close()
+
+
+def test_an_undo_can_be_undone(site: BreakingSite, course: Course) -> None:
+    before = held(site, course.id)
+    done = replace_it(site, course)
+    replaced = held(site, course.id)
+    job = ledger.job(done.job)
+    first = resuming.undo(site, job, safety.plan_undo(site, job), safe=True)
+    assert (first.differences, held(site, course.id) == before) == ((), True)
+    assert first.safety is not None
+    assert ledger.job(job.id).items[0].facts["undone_by"] == first.job
+    again = ledger.job(first.job)
+    second = resuming.undo(site, again, safety.plan_undo(site, again), safe=True)
+    assert (second.differences, held(site, course.id)) == ((), replaced)
+    assert ledger.job(job.id).items[0].facts["undone"] is False
+    assert ledger.job(first.job).items[0].facts["undone_by"] == second.job
+
+
+def test_an_undo_that_breaks_off_is_put_back_from_the_job_it_was_for(site: BreakingSite, course: Course) -> None:
+    before = held(site, course.id)
+    job = ledger.job(replace_it(site, course).job)
+    site.faults = ["", "torn"]
+    with pytest.raises(Failed) as raised:
+        resuming.undo(site, job, safety.plan_undo(site, job), safe=True)
+    assert raised.value.hint == f"Remove the cause, then try again: moodlectl restore --undo {job.id}"
+    found = resuming.resume(site, last())
+    assert (found.state, found.undo) == ("failed", True)
+    assert resuming.put_back(site, found).differences == ()
+    assert held(site, course.id) == before
+
+
+def test_an_undo_waits_until_it_is_known_how_the_restore_ended(site: BreakingSite, course: Course) -> None:
+    before = held(site, course.id)
+    site.faults = ["", "mute"]
+    with pytest.raises(OutcomeUnknown):
+        replace_it(site, course)
+    site.silent = 1
+    with pytest.raises(OutcomeUnknown):
+        resuming.settled(site, last())
+    job = resuming.settled(site, last())
+    assert job.state == "done"
+    assert resuming.undo(site, job, safety.plan_undo(site, job)).differences == ()
+    assert held(site, course.id) == before
+
+
+def test_what_left_no_account_can_still_be_undone(site: BreakingSite, course: Course) -> None:
+    before = held(site, course.id)
+    site.faults = ["", "gone"]
+    with pytest.raises(OutcomeUnknown):
+        replace_it(site, course)
+    job = resuming.settled(site, last())
+    assert job.state == "unknown"
+    assert resuming.undo(site, job, safety.plan_undo(site, job)).differences == ()
+    assert held(site, course.id) == before
