@@ -3,7 +3,7 @@
 
 /**
  * What {course_id} holds that no backup carries: which badges are active, notes about people, scales and outcomes that
- * no grade item uses. By the site's own ids, for moodlectl_keepsake_return on this site alone. Reads only.
+ * no grade item uses, which settings the gradebook has not got. By the site's own ids, for moodlectl_keepsake_return on this site alone. Reads only.
  */
 function moodlectl_call_keepsake(array $params, moodlectl_io $io) {
     global $DB;
@@ -15,7 +15,8 @@ function moodlectl_call_keepsake(array $params, moodlectl_io $io) {
     $outcomes = $DB->get_records('grade_outcomes', ['courseid' => $id], 'id');
     $used = $DB->get_fieldset_sql('SELECT o.id FROM {grade_outcomes_courses} u JOIN {grade_outcomes} o ON o.id = u.outcomeid
         WHERE u.courseid = ? AND o.courseid IS NULL ORDER BY o.id', [$id]);
-    return ['badges' => array_values($badges), 'notes' => array_values($notes), 'scales' => array_values($scales),
+    $settings = $DB->get_records_menu('grade_settings', ['courseid' => $id], 'name', 'name, value');
+    return ['grade_settings' => (object)$settings, 'badges' => array_values($badges), 'notes' => array_values($notes), 'scales' => array_values($scales),
         'outcomes' => array_values($outcomes), 'site_outcomes' => array_map('intval', $used)];
 }
 
@@ -48,7 +49,7 @@ function moodlectl_keepsake_return(moodlectl_restore_job $job) {
     }
     $steps = ['scales and outcomes' => 'moodlectl_keepsake_scales', 'notes about people' => 'moodlectl_keepsake_notes',
         'badges' => 'moodlectl_keepsake_badges', 'badges of what was replaced' => 'moodlectl_keepsake_strays',
-        'totals of grades' => 'moodlectl_keepsake_totals'];
+        'settings of the gradebook' => 'moodlectl_keepsake_settings', 'totals of grades' => 'moodlectl_keepsake_totals'];
     foreach ($steps as $name => $function) {
         try {
             $function($job, $keepsake);
@@ -175,6 +176,17 @@ function moodlectl_keepsake_drop_badge($id) {
     require_once($CFG->libdir . '/badgeslib.php');
     $class = class_exists('core_badges\\badge') ? 'core_badges\\badge' : 'badge';
     (new $class($id))->delete(false);
+}
+
+/** A restore leaves a setting behind that the course may not have had (restore_gradebook_structure_step, all releases). */
+function moodlectl_keepsake_settings(moodlectl_restore_job $job, array $keepsake) {
+    global $DB, $CFG;
+    require_once($CFG->libdir . '/gradelib.php');
+    $kept = isset($keepsake['grade_settings']) ? $keepsake['grade_settings'] : [];
+    $now = $DB->get_records_menu('grade_settings', ['courseid' => $job->course->id], '', 'name, value');
+    foreach ($kept + array_fill_keys(array_keys(array_diff_key($now, $kept)), null) as $name => $value) {
+        grade_set_setting($job->course->id, $name, $value); // null removes it.
+    }
 }
 
 /** Moodle would compute them when somebody looks (lib/gradelib.php grade_regrade_final_grades, all releases). */
