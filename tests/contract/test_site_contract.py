@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import zipfile
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,21 @@ def test_a_site_tells_how_hard_it_has_it(world: World) -> None:
     assert pressure.tasks is not None and pressure.tasks >= 0
     assert pressure.free is not None and pressure.free > 1_000_000
     assert not pressure.maintenance
+
+
+def test_what_no_backup_carries_can_be_written_down(world: World) -> None:
+    course = world.site.course(CourseRef("shortname", "RICH101"))
+    assert isinstance(json.loads(json.dumps(dict(world.site.keepsake(course.id)))), dict)
+    with pytest.raises(NotFound):
+        world.site.keepsake(987654)
+
+
+def test_nobody_works_in_a_course_in_the_future(world: World) -> None:
+    course = world.site.course(CourseRef("shortname", "RICH101"))
+    work = world.site.work_since(course.id, datetime.now(UTC) + timedelta(days=1))
+    assert (work.known, work.changes, work.people, work.last) == (True, 0, (), None)
+    with pytest.raises(NotFound):
+        world.site.work_since(987654, datetime.now(UTC))
 
 
 def test_categories_come_parents_first_with_their_path(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,6 +196,22 @@ def test_every_ending_has_its_status(error: BaseException, status: int, capfd: p
         os.dup2(saved, 1)
         os.close(saved)
     assert json.loads(capfd.readouterr().err)["error"]["message"]
+
+
+def test_a_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``nohup`` leaves it: the terminal may be closed and the command goes on."""
+    from moodlectl import cli
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        cli.main(["--version"])
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, how in before.items():
+            signal.signal(number, how)
 
 
 def test_a_narrow_table_gives_up_spare_columns_first() -> None:
