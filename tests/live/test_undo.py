@@ -272,6 +272,7 @@ def test_stored_backups_go_only_when_told_to(stage: Stage) -> None:
     assert snapshot(stage.desk.site, stage.course)["stored backups"] == []
     stage.undo(done["job"])
     assert [line.partition(":")[0] for line in stage.unchanged()] == ["stored backups"] * 2
+    stage.renew()
 
 
 def test_an_undo_can_be_undone_and_says_how(stage: Stage) -> None:
