@@ -18,6 +18,9 @@ __all__ = ["Hello", "Runner", "had_begun"]
 # A database server may hang up on a connection that says nothing for long.
 _IDLE_LIMIT: Final = 60.0
 
+# What leaves all that idle sessions remember of courses true.
+_CHANGES_NO_COURSE: Final = frozenset({"backup", "delete_backup"})
+
 # How long an interrupted process may take to end by itself, in seconds: one that changes the site gets the
 # time to take back what it has begun.
 _GRACE: Final = 2.0
@@ -108,8 +111,8 @@ class Runner:
             _note(error, begun=session.begun)
             raise
         finally:
-            # What the idle sessions remember of courses is no longer true.
-            self._end_idle()
+            if call not in _CHANGES_NO_COURSE:
+                self._end_idle()
             changing = session.begun and not clean
             # What changes a course is never killed in the middle of it: it ends by itself, heard or not.
             session.end(_GRACE_BEGUN if changing else _GRACE, force=not changing)

@@ -74,6 +74,7 @@ class LiveSite:
         self._config = config
         self._webservice = webservice
         self._runner = runner
+        self._info: SiteInfo | None = None  # stays the same as long as a site is open
 
     # --- who answers ------------------------------------------------------------------------------------------------
 
@@ -117,10 +118,13 @@ class LiveSite:
         """The site's name, address, release and, with a shell, its identifier hash. Reads only."""
         from moodlectl.site.live import courses, shell_courses
 
-        if self._runner is not None:
-            return shell_courses.info(self._runner)
-        assert self._webservice is not None
-        return courses.info(self._webservice)
+        if self._info is None:
+            if self._runner is not None:
+                self._info = shell_courses.info(self._runner)
+            else:
+                assert self._webservice is not None
+                self._info = courses.info(self._webservice)
+        return self._info
 
     def check(self) -> Sequence[Check]:
         """Everything a backup or restore will need, looked at and judged. Reads only."""
