@@ -69,6 +69,8 @@ def _before_sending(
     if isinstance(problem, requests.exceptions.ProxyError):
         yield (f"The proxy on the way to {host} does not let the request through.",
                "Check HTTPS_PROXY and NO_PROXY in the environment.", "proxy")  # fmt: skip
+    if any("NO_CERTIFICATE_OR_CRL_FOUND" in str(cause) for cause in causes):
+        yield "The file named as ca_bundle holds no certificate (PEM).", "Check ca_bundle of the site.", "address"
     if names & {"SSLError", "SSLCertVerificationError"}:
         yield _tls(host, causes)
     if names & {"gaierror", "NameResolutionError"}:
@@ -88,7 +90,7 @@ def _tls(host: str, causes: list[BaseException]) -> tuple[str, str, str]:
     why = next((c.verify_message for c in causes if isinstance(c, ssl.SSLCertVerificationError)), "")
     if why:
         return (
-            f"The certificate of {host} cannot be trusted: {why}.",
+            f"The certificate of {host} cannot be trusted: {why.rstrip('.')}.",
             "If it comes from an authority of your own, name its certificate file as ca_bundle of the site. "
             "Otherwise the site's certificate has to be put in order.",
             "tls",

@@ -418,6 +418,15 @@ def test_a_port_that_speaks_no_tls_is_named(ws: WebService) -> None:
     assert (type(error), error.code) == (Unreachable, "tls")
 
 
+def test_a_ca_bundle_without_certificates_is_a_configuration_error(tmp_path: Path) -> None:
+    bundle = tmp_path / "notes.txt"
+    bundle.write_text("no certificate")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        service = WebService(f"https://127.0.0.1:{listening.getsockname()[1]}", Secret(TOKEN), ca_bundle=bundle)
+        with pytest.raises(ConfigError, match="holds no certificate"):
+            service.call("core_webservice_get_site_info")
+
+
 def test_a_missing_ca_bundle_is_a_configuration_error(tmp_path: Path) -> None:
     service = WebService("https://127.0.0.1:1", Secret(TOKEN), ca_bundle=tmp_path / "no.pem")
     error = error_of(lambda: service.call(READ))
