@@ -284,3 +284,15 @@ def test_the_token_is_seen_nowhere_on_the_way(desk: Desk, moodle: rig.LiveMoodle
     for path in command.home.rglob("*"):
         if path.is_file() and path.suffix != ".token":
             assert token.encode() not in path.read_bytes(), path
+
+
+def test_of_two_restores_into_one_course_at_once_the_second_is_refused(desk: Desk, file: Path) -> None:
+    course = desk.new(file, "R-at-once")
+    words = ("--site", "live", "-o", "json", "-y", "restore", str(file), "--replace", f"id:{course}")
+    both = [desk.run.popen(*words) for _ in range(2)]
+    told = [process.communicate(timeout=600) for process in both]
+    ended = sorted((process.returncode, error) for process, (_, error) in zip(both, told, strict=True))
+    assert ended[0][0] == 0, ended
+    if ended[1][0] != 0:  # else the one had ended before the other began
+        assert (ended[1][0], "restore_under_way" in ended[1][1]) == (5, True), ended
+    assert desk.holds(course)["activities"] == desk.holds(desk.rich)["activities"]

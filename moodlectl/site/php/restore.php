@@ -130,6 +130,7 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         $job->deed = moodlectl_deed_open($params, 'restore', $io);
         moodlectl_restore_find_state($job);
         moodlectl_restore_find_target($job);
+        moodlectl_restore_hold($job);
         moodlectl_restore_check_texts($job);
         moodlectl_restore_find_place($job);
         moodlectl_restore_switch_on_methods($job);
@@ -208,6 +209,21 @@ function moodlectl_restore_find_target(moodlectl_restore_job $job) {
     } else if ($job->mode === 'replace') {
         moodlectl_restore_need($job, 'moodle/restore:restorecourse');
     }
+}
+
+/** Two restores into one course at once would each delete and count what the other brings: the second is refused. */
+function moodlectl_restore_hold(moodlectl_restore_job $job) {
+    if ($job->mode === 'new' || $job->dryrun) {
+        return;
+    }
+    $factory = \core\lock\lock_config::get_lock_factory('moodlectl_restore');
+    $lock = $factory->get_lock('course-' . $job->course->id, 0);
+    if (!$lock) {
+        throw new moodlectl_error('refused', 'restore_under_way',
+            "Another restore into the course {$job->course->shortname} is under way.",
+            'Wait until it has ended, and look at the course before you restore into it again.');
+    }
+    $GLOBALS['moodlectl_restore_lock'] = $lock; // The job itself is stored with its controller, and a lock cannot be.
 }
 
 /** Checks names, idnumber, date and visibility before anything else is done (course/lib.php, course/edit_form.php). */
@@ -386,6 +402,12 @@ function moodlectl_restore_clean(moodlectl_restore_job $job) {
     });
     moodlectl_restore_quietly($job, 'files', function() use ($job) {
         moodlectl_restore_remove_files($job);
+    });
+    moodlectl_restore_quietly($job, 'lock', function() {
+        if (isset($GLOBALS['moodlectl_restore_lock'])) {
+            $GLOBALS['moodlectl_restore_lock']->release();
+            unset($GLOBALS['moodlectl_restore_lock']);
+        }
     });
 }
 
