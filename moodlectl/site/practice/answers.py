@@ -610,7 +610,7 @@ class PracticeSite:
         self._require_course(course_id)
         with self.store.transaction():
             self.store.delete(course_id)
-            self.store.sweep()
+        self.store.sweep()
 
     def controllers(self, course_ids: Sequence[int], since: datetime) -> Sequence[Controller]:
         """None are ever left: each deed is done wholly or not at all. Reads only."""

@@ -26,7 +26,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     new = PracticeSite(tmp_path / "new")
     with new.store.transaction():  # both begin with the same courses
         new.store.run("DELETE FROM files")
-        new.store.sweep()
+    new.store.sweep()
     new.close()
     (tmp_path / "move.toml").write_text(
         '[defaults]\ncategory_path = "Moved"\ncreate_categories = true\nmap = ["admin=admin"]\n'
