@@ -187,7 +187,7 @@ def _carry_out(
     protection = dataclasses.replace(protection, guards=modes, checked=found)
     with output.progress(state) as on_progress:
         done = protected.run(site, request, target, copying.asked(wanted), protection, on_progress)
-    print_done(state, done, name)
+    print_done(state, done, name, checks.Looked(found))
 
 
 def _by_web(
