@@ -221,14 +221,57 @@ class Ledger:
         self._db.execute("COMMIT")
 
 
-def jobs(path: Path | None = None, *, limit: int | None = None) -> Sequence[Job]:
-    """All jobs, newest first, without their items. Reads only; no ledger yet means none."""
+@dataclass(frozen=True)
+class Which:
+    """Which jobs are meant: all that fit everything that is said. ``course`` is a short name, or a course's id."""
+
+    site: str | None = None
+    kind: str | None = None
+    state: str | None = None
+    since: datetime | None = None
+    course: str | int | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """As SQL; whether a job still runs is not in the ledger, so ``state`` is left to whoever reads the rows."""
+        said: list[tuple[str, tuple[Any, ...]]] = []
+        if self.site is not None:
+            said.append(("site = ?", (self.site,)))
+        if self.kind is not None:
+            said.append(("kind = ?", (self.kind,)))
+        if self.since is not None:
+            said.append(("created >= ?", (self.since.astimezone(UTC).isoformat(timespec="milliseconds"),)))
+        if isinstance(self.course, int):
+            at = f"course {self.course}"
+            said.append((
+                "EXISTS (SELECT 1 FROM item WHERE job = job.id AND (target = ? OR source = ?"
+                " OR json_extract(facts, '$.course') = ? OR json_extract(facts, '$.request.course.course_id') = ?))",
+                (at, at, self.course, self.course),
+            ))  # fmt: skip
+        elif self.course is not None:
+            said.append((
+                "EXISTS (SELECT 1 FROM item WHERE job = job.id AND (course = ? OR source = ?"
+                " OR substr(source, 1, length(?) + 1) = ? || '@'))",
+                (self.course,) * 4,
+            ))  # fmt: skip
+        words = " AND ".join(text for text, _ in said)
+        return (f"WHERE {words}" if words else ""), [value for _, values in said for value in values]
+
+
+def jobs(path: Path | None = None, *, limit: int | None = None, which: Which | None = None) -> Sequence[Job]:
+    """All jobs, or those that are meant, newest first, without their items. Reads only; no ledger yet means none."""
     database = reading(path)
     if database is None:
         return ()
+    where, values = which.where() if which is not None else ("", [])
+    found: list[Job] = []
     try:
-        rows = database.execute("SELECT * FROM job ORDER BY id DESC LIMIT ?", (limit if limit is not None else -1,))
-        return [_read_job(row, (), _orphans(database, row)) for row in rows.fetchall()]
+        for row in database.execute(f"SELECT * FROM job {where} ORDER BY id DESC", values):
+            if limit is not None and len(found) >= limit:
+                break
+            job = _read_job(row, (), _orphans(database, row))
+            if which is None or which.state in (None, job.state):
+                found.append(job)
+        return found
     finally:
         database.close()
 

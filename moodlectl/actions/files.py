@@ -95,6 +95,22 @@ def download(
     return site.download(file, path, on_progress), path
 
 
+def download_recorded(
+    site: Site, file: BackupFile, folder: Path, *, overwrite: bool = False, on_progress: OnProgress = no_progress
+) -> tuple[BackupFile, Path]:
+    """As ``download``, and write down who brought which file where: people's data may be in it. Writes the ledger."""
+    from moodlectl.actions.recording import recorded
+    from moodlectl.ledger import Item
+
+    word = f"{file.course_shortname}@{file.area}/{file.filename}"
+    facts = {"sha1": file.sha1, "size": file.size, "has_users": file.has_users}
+    item = Item(1, file.course_shortname, "download", "planned", source=word, target=str(folder), facts=facts)
+    with recorded(site, "download", item, {}) as entry:
+        got, path = download(site, file, folder, overwrite=overwrite, on_progress=on_progress)
+        entry.end("done", sha1=got.sha1, path=str(path))
+    return got, path
+
+
 def _same_content(path: Path, file: BackupFile) -> str | None:
     if file.sha1 is None or path.stat().st_size != file.size:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,16 @@ class _Single(Entry):
 def recorded(
     site: Site, kind: str, item: Item, options: Mapping[str, Any], path: Path | None = None
 ) -> Iterator[Entry]:
-    """Record one deed. It ends *done* when the block does, unless the block said otherwise.
+    """Record one deed: who on this machine did it, as whom on the site (``acting``), with what options, how it ended.
 
-    Writes the ledger on this machine. Raises AccessError where it cannot be kept, before anything is begun.
+    It ends *done* when the block does, unless the block said otherwise. Writes the ledger on this machine. Raises
+    AccessError where it cannot be kept, before anything is begun.
     """
     ledger = Ledger(path)
     try:
-        job = ledger.begin(kind, site.name, site.info().url, options)
+        info = site.info()
+        item = replace(item, facts={**item.facts, "acting": options.get("as_user") or info.username})
+        job = ledger.begin(kind, site.name, info.url, options)
         ledger.start(job, item)
         with _ending(site, _Single(ledger, job, item.facts)) as entry:
             yield entry

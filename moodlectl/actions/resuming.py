@@ -16,7 +16,7 @@ from moodlectl.errors import Failed, NotFound, OutcomeUnknown, Refused, Unreacha
 from moodlectl.ledger import Job
 from moodlectl.site.port import Course, Deed, OnProgress, Restored, Site, no_progress
 
-KINDS = ("restore", "undo", "backup", "copy", "import")
+KINDS = ("restore", "undo", "backup", "copy", "import", "download")
 """The kinds of job whose deeds the site keeps an account of."""
 
 

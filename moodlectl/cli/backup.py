@@ -217,7 +217,9 @@ def download(
         stored = [_stored(site, word, as_user) for word in backups]
         with output.progress(state) as on_progress:
             for file in stored:
-                got, path = files.download(site, file, folder, overwrite=overwrite, on_progress=on_progress)
+                got, path = files.download_recorded(
+                    site, file, folder, overwrite=overwrite, on_progress=on_progress
+                )
                 rows.append(file_record(got, path))
     if state.output is Output.table:
         for row in rows:

@@ -30,15 +30,30 @@ LISTED = 50
 def list_(
     ctx: typer.Context,
     number: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, the newest.")] = 50,
+    on_site: Annotated[str | None, typer.Option("--site", metavar="NAME", help="Only on this site.")] = None,
+    course: Annotated[
+        str | None, typer.Option("--course", metavar="COURSE", help="Only of this course: short name, id or address.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="Only of this kind, such as restore, copy or delete.")
+    ] = None,
+    in_state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="Only in this state, such as failed or unknown.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Only since YYYY-MM-DD, or so long ago: 12h, 7d, 4w.")
+    ] = None,
 ) -> None:
-    """What was done from this machine, newest first."""
+    """What was done from this machine, by whom and how it ended, newest first."""
     from moodlectl import ledger
+    from moodlectl.cli import job_words
     from moodlectl.cli.board import in_words
     from moodlectl.ledger_batch import Reader
 
     state = state_of(ctx)
     rows = []
-    for job in ledger.jobs(limit=number):
+    which = job_words.which(on_site, course, kind, in_state, since)
+    for job in ledger.jobs(limit=number, which=which):
         reader = Reader(job.id)
         first, totals = next(reader.items(limit=1), None), reader.totals() if job.batch else None
         reader.close()
@@ -57,8 +72,8 @@ def list_(
         )
         if totals is not None:
             rows[-1]["totals"] = totals
-    columns = ["id", "kind", "action", "state", "site", "course", "created", "message"]
-    output.emit(state, rows, columns, spare=["action", "created"])
+    columns = ["id", "kind", "action", "state", "site", "course", "created", "who", "message"]
+    output.emit(state, rows, columns, spare=["action", "who", "created"])
 
 
 @app.command("show")
@@ -71,6 +86,7 @@ def show(
         typer.Option("--state", metavar="STATE", help="Only items in that state, such as failed or pending."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many items.")] = None,
+    log: Annotated[bool, typer.Option("--log", help="Every entry of the audit log, as it was written.")] = False,
 ) -> None:
     """One job: what was asked, what became of it, and what can be put back."""
     from moodlectl.cli import job_words, watching
@@ -80,6 +96,9 @@ def show(
     state = state_of(ctx)
     if only is not None and only not in job_words.STATES:
         raise UsageError(f"'{only}' is no state of an item.", f"States are: {', '.join(job_words.STATES)}.")
+    if log:
+        output.emit(state, job_words.log(job), ["at", "who", "event", "item", "detail"])
+        return
     with closing(Reader(job)) as reader:
         if watch:
             watching.watch(state, reader)

@@ -7,13 +7,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from moodlectl import ledger
 from moodlectl.errors import AccessError, NotFound
-from moodlectl.ledger import Item, Ledger
+from moodlectl.ledger import Item, Ledger, Which
 
 
 @pytest.fixture
@@ -151,3 +153,31 @@ def test_only_its_owner_can_read_the_ledger(path: Path) -> None:
     Ledger(path).close()
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_jobs_are_found_by_site_course_kind_state_and_time(path: Path) -> None:
+    book = Ledger(path)
+
+    def did(kind: str, site: str, item: Item, state: str) -> int:
+        number = book.begin(kind, site, "https://m", {})
+        book.start(number, item)
+        book.end(number, 1, state)
+        book.close_job(number)
+        return number
+
+    one = did("restore", "school", Item(1, "BIO", "replace", "planned", source="x.mbz", target="course 7"), "done")
+    two = did("copy", "school", Item(1, "BIO-2", "new", "planned", source="BIO", facts={"course": 9}), "failed")
+    three = did("download", "other", Item(1, "CHEM", "download", "planned", source="BIO@course/a.mbz"), "done")
+    did("delete", "other", Item(1, "BIO%", "delete", "planned", source="BIO%@course/a.mbz"), "done")
+    book.close()
+
+    def found(**said: Any) -> list[int]:
+        return [job.id for job in ledger.jobs(path, which=Which(**said))]
+
+    assert found(site="school") == [two, one]
+    assert found(course="BIO") == [three, two, one]
+    assert (found(course=7), found(course=9)) == ([one], [two])
+    assert found(kind="copy", state="failed") == [two]
+    assert found(kind="copy", state="done") == []
+    assert found(since=datetime.now(UTC) + timedelta(minutes=1)) == []
+    assert len(ledger.jobs(path, limit=2, which=Which(state="done"))) == 2

@@ -65,7 +65,8 @@ function moodlectl_require_capability($capability, context $context, $todo) {
     if (!has_capability($capability, $context)) {
         throw new moodlectl_error('access', 'missing_capability',
             "The user {$USER->username} may not $todo: the capability $capability is missing.",
-            'Act as somebody who may (--as USERNAME), or give that user a role with this capability.',
+            'Act as somebody who may (--as USERNAME), or ask for a role that allows it: '
+                . moodlectl_whom_to_ask($capability, $context) . '.',
             ['capability' => $capability, 'username' => $USER->username,
                 'context' => $context->get_context_name(false)]);
     }
@@ -428,7 +429,8 @@ function moodlectl_locked_by_permission($name) {
     return [
         'message' => "'$name' is locked: the user {$USER->username} has not the capability $capability.",
         'locked_by' => 'permission',
-        'hint' => 'Act as somebody who has it (--as USERNAME).',
+        'hint' => 'Act as somebody who has it (--as USERNAME), or ask for a role that allows it: '
+            . moodlectl_whom_to_ask($capability, moodlectl_backup_context()) . '.',
         'capability' => $capability,
     ];
 }

@@ -212,7 +212,8 @@ function moodlectl_visible_course($courseid) {
     if (!moodlectl_course_visible($course)) {
         throw new moodlectl_error('access', 'course_not_visible',
             "The user {$USER->username} may not see the course {$course->shortname}.",
-            'Act as somebody who may (--as USERNAME), or enrol that user in the course.',
+            'Act as somebody who may (--as USERNAME), or ask for a role in the course: '
+                . moodlectl_whom_to_ask('moodle/role:assign', context_course::instance($course->id)) . '.',
             ['course_id' => (int)$course->id, 'username' => $USER->username]);
     }
     return $course;

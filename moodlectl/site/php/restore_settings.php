@@ -297,17 +297,27 @@ function moodlectl_restore_lock(base_setting $setting) {
 
 function moodlectl_restore_refuse_locked(base_setting $setting, $value, array $lock) {
     $name = $setting->get_name();
+    $capability = moodlectl_restore_capability($name);
     $words = [
         'config' => ['the administrator\'s configuration of restores locks it',
             'An administrator can unlock it: Site administration > Courses > Backups > General restore defaults.'],
-        'permission' => ['the acting user lacks the permission for it', 'Act as somebody who may, with --as USERNAME.'],
+        'permission' => ["the acting user lacks $capability", 'Act as somebody who has it (--as USERNAME), or ask for a role '
+            . 'that allows it: ' . moodlectl_whom_to_ask($capability, context_system::instance()) . '.'],
         'hierarchy' => $lock[1]
             ? ['it hangs on ' . implode(', ', $lock[1]), 'Turn that on as well: --with ' . implode(',', $lock[1])]
             : ['the backup was made without it', 'Make a backup that includes it.'],
     ];
     throw new moodlectl_error('refused', 'setting_locked', "The setting $name cannot be " . json_encode($value) . ': '
         . $words[$lock[0]][0] . '.', $words[$lock[0]][1], ['setting' => $name, 'value' => $setting->get_value(),
-        'locked_by' => $lock[0], 'depends_on' => $lock[1]]);
+        'locked_by' => $lock[0], 'depends_on' => $lock[1]] + ($lock[0] === 'permission' ? ['capability' => $capability] : []));
+}
+
+/** The capability without which Moodle locks a setting (backup/util/checks/restore_check.class.php, 3.9 to 5.1). */
+function moodlectl_restore_capability($name) {
+    $capabilities = ['users' => 'moodle/restore:userinfo', 'course_startdate' => 'moodle/restore:rolldates',
+        'course_fullname' => 'moodle/course:changefullname', 'course_shortname' => 'moodle/course:changeshortname',
+        'overwrite_conf' => 'moodle/course:update', 'enrolments' => 'moodle/course:enrolconfig'];
+    return isset($capabilities[$name]) ? $capabilities[$name] : 'moodle/restore:configure';
 }
 
 /**

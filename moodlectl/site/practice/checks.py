@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from moodlectl.findings import Finding
 from moodlectl.site.port import Course, RestoreRequest, Standing
 from moodlectl.site.practice.package import Package, grade_items
-from moodlectl.site.practice.people import Actor
+from moodlectl.site.practice.people import Actor, whom_to_ask
 from moodlectl.site.practice.plugins import RELEASE
 from moodlectl.site.practice.schema import ROLES
 from moodlectl.site.practice.store import Store
@@ -62,14 +62,6 @@ def _need(acting: Actor, capability: str, course_id: int | None, where: str) -> 
         {"capability": capability, "username": username, "ask": ask},
         access=True,
     )
-
-
-def whom_to_ask(store: Store) -> str:
-    """Managers and administrators, who may do everything here."""
-    rows = store.rows(
-        "SELECT username, siterole FROM users WHERE siterole IN ('manager', 'admin') ORDER BY siterole DESC, id"
-    )
-    return "; ".join(row["username"] + (", a site administrator" if row["siterole"] == "admin" else "") for row in rows)
 
 
 def of_prepared(store: Store, prepared: Prepared, acting: Actor, names: tuple[str, str]) -> Iterator[Finding]:

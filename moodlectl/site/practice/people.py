@@ -69,10 +69,19 @@ class Actor:
         if not self.may(capability, course_id):
             raise AccessError(
                 f"The user {self.user.username} may not {todo}: the capability {capability} is missing.",
-                "Act as somebody who may (--as USERNAME), or give that user a role with this capability.",
+                "Act as somebody who may (--as USERNAME), or ask for a role that allows it:"
+                f" {whom_to_ask(self.store)}.",
                 code=code,
                 details={"capability": capability, "username": self.user.username},
             )
+
+
+def whom_to_ask(store: Store) -> str:
+    """Managers and administrators, who may do everything here."""
+    rows = store.rows(
+        "SELECT username, siterole FROM users WHERE siterole IN ('manager', 'admin') ORDER BY siterole DESC, id"
+    )
+    return "; ".join(row["username"] + (", a site administrator" if row["siterole"] == "admin" else "") for row in rows)
 
 
 def actor(store: Store, username: str) -> Actor:
