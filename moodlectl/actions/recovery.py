@@ -91,7 +91,7 @@ def _sorted(holdings: Holdings, off: set[str], *, items_only: bool) -> Additions
         found = kind_of(kind)
         if found.setting in off or (found.people and "users" in off):
             continue
-        if kind in ("activity", "grade_history") or place(pair):
+        if kind == "activity" or place(pair):
             _count(added, pair, facts)
         elif kind in _OF_ITEMS or (kind in _OF_COURSE and not items_only):
             _count(met if holdings.has("b", kind, key) else added, pair, facts)
