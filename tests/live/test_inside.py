@@ -323,6 +323,90 @@ def test_each_rule_of_moodle_is_named_and_web_services_say_the_same(moodle: Any,
         moodle.php(UNMAKE, ids=list(made.values()))
 
 
+ADMIN = """
+set_config('import_general_duplicate_admin_allowed', $arguments['allowed'], 'backup');
+if ($arguments['name'] !== '') {
+    $user = (object)['username' => $arguments['name'], 'email' => 'a@example.org', 'firstname' => 'A', 'lastname' => 'B',
+        'confirmed' => 1, 'mnethostid' => $CFG->mnet_localhost_id, 'auth' => 'manual', 'password' => 'x'];
+    require_once($CFG->dirroot . '/user/lib.php');
+    echo user_create_user($user, false, false);
+}
+"""
+
+
+def test_another_sites_admin_and_accounts_deleted_since_are_told_by_their_rules(moodle: Any, tmp_path: Path) -> None:
+    import secrets
+
+    from moodlectl.mbz import UserRecord
+
+    prefix, hash_ = f"ag{secrets.token_hex(4)}", secrets.token_hex(16)
+    away = UsersQuestion("https://elsewhere.example.org", hash_)
+    made = json.loads(moodle.php(PEOPLE, prefix=prefix))
+    seen = 1700000000 + made["gone"]
+    admin = UserRecord(2, "admin", "admin@elsewhere.example.org")
+    # Renamed before it was deleted: nothing but its address and its first access tell who it was.
+    gone = UserRecord(7, f"{prefix}former", f"{prefix}gone@example.org", firstaccess=seen)
+    late = UserRecord(8, f"{prefix}former", f"{prefix}gone@example.org", firstaccess=seen + 1)
+    allowed = json.loads(moodle.php("echo json_encode(get_config('backup', 'import_general_duplicate_admin_allowed'));"))
+    try:
+
+        def told(*people: UserRecord) -> list[tuple[str, str | None, int | None, str | None]]:
+            # A session keeps the switches it once saw, so each is asked anew.
+            with site_of(moodle, tmp_path) as site:
+                fates = site.users_against(people, away).fates
+            return [(one.outcome, one.rule, one.account_id, one.account_username) for one in fates]
+
+        found, new = told(gone, late)
+        assert (found[:3], new[:2]) == (("match", "2B2", made["gone"]), ("create", "2E"))
+        moodle.php(ADMIN, allowed="0", name="")
+        assert told(admin) == [("conflict", "2D", 2, "admin")]
+        moodle.php(ADMIN, allowed="1", name="")
+        assert told(admin) == [("create", "2A2", None, f"admin_{hash_}")]
+        made["admin"] = int(moodle.php(ADMIN, allowed="1", name=f"admin_{hash_}"))
+        assert told(admin) == [("match", "2A2", made["admin"], f"admin_{hash_}")]
+    finally:
+        moodle.php(ADMIN, allowed=str(allowed or 0), name="")
+        moodle.php(UNMAKE, ids=list(made.values()))
+
+
+MANY = """
+$found = [];
+foreach ($DB->get_records_select('user', 'id > 2', null, 'id', 'id, username, email, firstaccess, deleted', 0, 400) as $u) {
+    $found[] = [(int)$u->id, $u->username, $u->email, (int)$u->firstaccess, (bool)$u->deleted];
+}
+echo json_encode($found);
+"""
+
+
+def test_of_many_people_web_services_say_what_the_site_says(moodle: Any, tmp_path: Path) -> None:
+    from moodlectl.mbz import UserRecord
+
+    rows = json.loads(moodle.php(MANY))
+    people = []
+    for id_, username, email, access, deleted in rows:
+        if not deleted:
+            people += [
+                UserRecord(id_, username, email, firstaccess=access),
+                UserRecord(id_ + 500_000, username, email.upper()),
+                UserRecord(id_ + 600_000, username, f"x{email}", firstaccess=access),
+                UserRecord(id_ + 700_000, username, f"x{email}", firstaccess=3),
+                UserRecord(id_, f"{email}.1690000000", "md5", firstaccess=access, deleted=True),
+                UserRecord(id_ + 800_000, f"new.{username}", email),
+            ]
+    assert len(people) > 100
+    with site_of(moodle, tmp_path) as by_host, site_of(moodle, tmp_path, shell=False) as by_web:
+        info = by_host.info()
+        for question in (
+            UsersQuestion(info.url, info.identifier_hash),
+            UsersQuestion("https://elsewhere.example.org", "0" * 32),
+        ):
+            site, web = by_host.users_against(people, question), by_web.users_against(people, question)
+            assert (site.source, web.source) == ("site", "web service")
+            assert site.same_site == web.same_site
+            differ = [one for one in zip(people, site.fates, web.fates, strict=True) if one[1] != one[2]]
+            assert not differ, (len(differ), len(people), differ[:5])
+
+
 def test_the_command_tells_what_restoring_people_would_do(moodlectl_on: Any, moodle: Any) -> None:
     path = str(FILES / "course-4.5-tgz-users.mbz")
     done = moodlectl_on("-o", "json", "backup", "users", path, "--against", "live")
