@@ -91,7 +91,8 @@ def _signals_stop(stop: engine.Stop) -> Iterator[None]:
     def told(number: int, _frame: object) -> None:
         stop.ask("" if number == signal.SIGINT else signal.Signals(number).name)
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heeded = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, told) for number in heeded}  # nohup has one ignored, and means it
     try:
         yield
     finally:

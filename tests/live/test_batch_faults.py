@@ -1,0 +1,227 @@
+"""A migration between two real sites while its process is killed, ssh cut, the web server restarted, the disk full.
+
+``MOODLECTL_BATCH_COURSES`` and ``MOODLECTL_BATCH_KILLS`` make it long: 40 and 20 are what a release is held to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import desks
+import pytest
+import rig
+from conftest import Command
+from test_plans import copy
+
+COURSES = int(os.environ.get("MOODLECTL_BATCH_COURSES", "6"))
+KILLS = int(os.environ.get("MOODLECTL_BATCH_KILLS", "4"))
+SOURCES = ("EMPTY1", "GEN_XS", "EMPTY1", "RICH101")
+
+ARRIVED = """
+$out = [];
+foreach ($DB->get_records_select('course', $DB->sql_like('shortname', '?'), ['%' . $arguments['tag'] . '%'], 'id',
+        'id, shortname, fullname, category') as $course) {
+    $out[] = [$course->shortname, $course->fullname];
+}
+echo json_encode($out);
+"""
+
+
+@dataclass
+class Moving:
+    """A batch under way from one real site to another, and the dice that say what befalls it."""
+
+    old: desks.Desk
+    new: desks.Desk
+    run: Command
+    plan: Path
+    tag: str
+    dice: random.Random = field(default_factory=lambda: random.Random(2027))
+
+    def begin(self) -> subprocess.Popen[str]:
+        """The batch, begun or gone on with."""
+        words = ["-o", "json", "migrate", str(self.plan), "--from", "old", "--to", "live", "--jobs", "4", "--events"]
+        return subprocess.Popen(
+            [*self.run.argv, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            env=self.run.env, cwd=self.run.home,
+        )  # fmt: skip
+
+    def job(self, *words: str) -> Any:
+        done = self.run("-o", "json", "job", "show", "1", *words)
+        assert done.status == 0, done.stderr
+        return done.json
+
+    def arrived(self) -> list[list[str]]:
+        found: list[list[str]] = json.loads(self.new.site.php(ARRIVED, tag=self.tag))
+        return found
+
+
+@pytest.fixture
+def moving(moodles: dict[str, rig.LiveMoodle], tmp_path: Path) -> Iterator[Moving]:
+    names = list(moodles)
+    if len(names) < 2:
+        pytest.fail("a migration needs two sites: name two source directories in MOODLE_DIRS")
+    with desks.opened(moodles, "Batch") as desk_at:
+        old, new = desk_at(names[0]), desk_at(names[-1])
+        tag = f"f{os.getpid()}"
+        for number in range(COURSES):
+            copy(old, SOURCES[number % len(SOURCES)], f"K{number:02}-{tag}")
+        new.run.add_site("old", old.site)
+        told = new.run("site", "add", "old", "--replace", "--ssh-config", str(old.site.ssh_config))
+        assert told.status == 0, told.stderr
+        config = new.run.home / "config" / "moodlectl" / "config.toml"
+        with config.open("a", encoding="utf-8") as file:  # whatever else this machine has to do
+            file.writelines(f"\n[sites.{name}.limits]\nload = 1000\n" for name in ("old", "live"))
+        plan = tmp_path / "plan.toml"
+        plan.write_text(
+            f'[defaults]\ncategory = "id:{new.category}"\nmap = ["admin=admin"]\n\n'
+            f'[[course]]\nselect = {{category = "id:{old.category}"}}\n',
+            encoding="utf-8",
+        )
+        yield Moving(old, new, new.run, plan, tag)
+
+
+def ended_or_killed(process: subprocess.Popen[str], seconds: float) -> int | None:
+    """Its exit status if it ended by itself within that time; else it is killed."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        status = None
+    else:
+        status = process.returncode
+    assert process.stderr is not None
+    process.stderr.close()
+    return status
+
+
+def children(pid: int) -> list[int]:
+    """The programs a process has started: ssh."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            words = entry.read_text(errors="replace").rpartition(")")[2].split()
+            if int(words[1]) == pid:
+                found.append(int(entry.parent.name))
+    return found
+
+
+def cut_ssh(moving: Moving) -> int | None:
+    process = moving.begin()
+    for _ in range(3):
+        time.sleep(moving.dice.uniform(2, 5))
+        for pid in children(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return ended_or_killed(process, moving.dice.uniform(2, 6))
+
+
+def restart_web(moving: Moving) -> int | None:
+    process = moving.begin()
+    time.sleep(moving.dice.uniform(3, 6))
+    site = moving.old.site  # from there the backups are fetched over HTTP
+    if site.server is not None:
+        site.server.stop(signal.SIGKILL)
+        time.sleep(2)
+        rig.serve(site)
+    else:  # somebody else's to start again: it hangs for a while
+        pids = [pid for pid in web_servers(site) if pid]
+        for how in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in pids:
+                os.kill(pid, how)
+            time.sleep(4)
+    return ended_or_killed(process, moving.dice.uniform(2, 6))
+
+
+def web_servers(site: rig.LiveMoodle) -> list[int]:
+    address = f"127.0.0.1:{site.url.rsplit(':', 1)[1]}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if address in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+    return found
+
+
+def fill_disk(moving: Moving) -> int | None:
+    """No room where the target unpacks backups, while the batch goes on; it is emptied before the next."""
+    place = moving.new.site.dataroot / "temp" / "backup"
+    settled(moving)
+    if not rig.AS_ROOT or not place.is_dir():
+        return None
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0777", "moodlectl-test", str(place)], check=True)
+    try:
+        status = ended_or_killed(moving.begin(), moving.dice.uniform(10, 15))
+        settled(moving)
+    finally:
+        while subprocess.run(["umount", str(place)], capture_output=True).returncode:
+            time.sleep(0.5)
+    return status
+
+
+def settled(moving: Moving, seconds: float = 60) -> None:
+    """No PHP of ours works on the target any more: what a killed client began ends by itself."""
+    end = time.monotonic() + seconds
+    user = moving.new.site.web_user.encode()
+    while time.monotonic() < end:
+        busy = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = entry.read_bytes().split(b"\0")
+                if words[0].endswith(b"php") and b"-r" in words and user:
+                    busy.append(entry)
+        if not busy:
+            return
+        time.sleep(0.5)
+
+
+def test_whatever_befalls_a_batch_every_course_arrives_once_or_its_failure_is_true(moving: Moving) -> None:
+    before = [desks.traces(desk) for desk in (moving.old, moving.new)]
+    status, kills = None, 0
+    extra = {1: cut_ssh, 2: restart_web, 3: fill_disk}
+    while status is None and kills < KILLS:
+        fault = extra.get(kills)
+        if fault is not None:
+            status = fault(moving)
+        else:
+            status = ended_or_killed(moving.begin(), moving.dice.uniform(1.5, 12))
+        kills += status is None
+        print(f"kill {kills}: {moving.job()['totals']}", flush=True)
+    if status is None or moving.job()["state"] == "paused":
+        process = moving.begin()
+        _, errors = process.communicate(timeout=1800)
+        status = process.returncode
+        print(f"the last: exit status {status} {errors[-2000:]}", flush=True)
+    job = moving.job()
+    print(json.dumps(job["totals"]), kills, "kills", [(i["course"], i["message"]) for i in job["items"] if i["message"]])
+    assert kills >= min(3, KILLS), "it was over before anything could befall it"
+    assert job["totals"]["unknown"] == job["totals"]["pending"] == 0
+    assert sum(job["totals"].values()) == COURSES
+    assert (status == 0) == (job["totals"]["failed"] == 0)
+    done = [item["course"] for item in job["items"] if item["state"] == "done"]
+    assert len(done) >= COURSES * 3 // 4
+    assert all(item["message"] for item in job["items"] if item["state"] == "failed")
+    assert sorted(name for name, _ in moving.arrived()) == sorted(done)
+    for name in done:
+        told = moving.run("-o", "json", "--site", "live", "course", "compare", name, name, "--site-b", "old")
+        assert (told.status, told.json["differences"]) == (0, []), (name, told.stdout[:3000])
+    settled(moving)
+    for desk, was in zip((moving.old, moving.new), before, strict=True):
+        _, now = desks.settled(desk, was, 60)
+        assert (now.ours["backups"], now.ours["private"], now.ours["bin"]) == (0, 0, was.ours["bin"])
+        assert now.under_way - was.under_way == frozenset()
+    kept = [path for path in (moving.run.home / "state").rglob("jobs/*") if path.is_dir()]
+    assert kept == [] or job["totals"]["failed"], kept
+
+
