@@ -213,9 +213,9 @@ def _check(path: Path, course: Course) -> None:
     if not report.ok:
         raise Failed(
             f"The safety backup of {course.shortname} is not whole; the course was not touched.",
-            "Try again; 'moodlectl backup verify' shows what is wrong with it.",
+            "Try again: it may have been hurt on its way. What is wrong with it each time is missing on the site, too.",
             code="safety_not_whole",
-            details={"path": str(path), "problems": [str(problem) for problem in report.problems[:10]]},
+            details={"problems": [str(problem) for problem in report.problems[:10]]},
         )
 
 
