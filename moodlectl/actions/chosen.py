@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from moodlectl.site.port import Section
@@ -24,9 +25,11 @@ def chosen_by(manifest: Manifest, settings: Settings) -> Chosen:
 
 
 def chosen_of_course(sections: Sequence[Section], settings: Settings) -> Chosen:
-    """The same of a course that was backed up for one restore alone."""
+    """The same of a course that was backed up for one restore alone: what no setting speaks of was not backed up."""
     activities = {one.id: one.module for section in sections for one in section.activities}
-    return _chosen(activities, [one.id for one in sections], settings)
+    found = _chosen(activities, [one.id for one in sections], settings)
+    unsaid = frozenset(one.id for one in sections if f"section_{one.id}_included" not in settings)
+    return replace(found, without_sections=found.without_sections | unsaid)
 
 
 def _chosen(activities: Mapping[int, str], sections: Sequence[int], settings: Settings) -> Chosen:

@@ -215,7 +215,8 @@ class Verification:
         if users and taken.without_userdata & wanted:
             raise Refused("people's data of some items was left out, and a course cannot be read like that.")
         part = Part(with_users=users, only=wanted)
-        from_site(add, self._site, course.course_id, on_progress, part, as_user=self._request.as_user)
+        add, acting = _of_part(add, held, taken), self._request.as_user
+        from_site(add, self._site, course.course_id, on_progress, part, as_user=acting)
         return taken
 
     def _idnumber(self, one: Difference) -> Difference:
@@ -321,6 +322,26 @@ def _known(one: Difference) -> str:
 def _by_hand(settings: Mapping[str, object]) -> bool:
     """Whether everybody was enrolled by hand, whatever the backup says."""
     return bool(settings.get("users")) and str(settings.get("enrolments")) in ("0", "False")
+
+
+def _of_part(add: Add, held: Sequence[Section], taken: Chosen) -> Add:
+    """Leaves out the sections of a course that were not backed up, and of a part all questions: which of them belong
+    to it only a backup tells."""
+    left_out = {
+        f"subsection {one.name}" if one.parent_activity else str(one.number)
+        for one in held
+        if one.id in taken.without_sections
+    }
+
+    def add_taken(identity: Identity) -> None:
+        kind, key, _ = identity
+        if kind == "section" and key[0] in left_out:
+            return
+        if kind == "question" and taken.without_activities:
+            return
+        add(identity)
+
+    return add_taken
 
 
 def _adding(holdings: Holdings, side: Side, *, by_hand: bool) -> Add:

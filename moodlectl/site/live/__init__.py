@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from moodlectl.errors import AccessError, MoodlectlError, Unreachable
+from moodlectl.errors import AccessError, MoodlectlError, NotFound, Unreachable
 from moodlectl.site.port import (
     ALL,
     AREAS,
@@ -245,7 +245,8 @@ class LiveSite:
                     on_progress=on_progress,
                 )
                 return replace(file, size=got.size, sha1=got.sha1)
-            except (AccessError, Unreachable) as trouble:
+            except (AccessError, NotFound, Unreachable) as trouble:
+                # Who may not read a file is told that it is not there.
                 if self._runner is None:
                     raise
                 _log.debug("fetched over the shell instead: %s", trouble.message)
