@@ -186,6 +186,27 @@ class Ledger:
             )
             self._audit(job, seq, state, {"message": message, **facts})
 
+    def lift(self, batch: int, item: Item, site: str, url: str) -> int:
+        """A job of its own for one item of a batch that has ended, with all that is known of it; returns its number."""
+        with self.transaction():
+            row = self._db.execute(
+                "INSERT INTO job (kind, site, url, state, created, ended, who, process, options)"
+                " SELECT 'restore', ?, ?, i.state, i.started, i.ended, j.who, j.process, ? FROM item i JOIN job j"
+                " ON j.id = i.job WHERE i.job = ? AND i.seq = ?",
+                (site, url, dumped({"batch": batch, "item": item.seq}), batch, item.seq),
+            )
+            number = int(row.lastrowid or 0)
+            self._db.execute(
+                "INSERT INTO item (job, seq, course, action, state, attempts, source, target, started, ended, message,"
+                " facts) SELECT ?, 1, course, action, state, attempts, source, target, started, ended, message, facts"
+                " FROM item WHERE job = ? AND seq = ?",
+                (number, batch, item.seq),
+            )
+            facts = dumped({**item.facts, "undo_job": number})
+            self._db.execute("UPDATE item SET facts = ? WHERE job = ? AND seq = ?", (facts, batch, item.seq))
+            self._audit(number, 1, "lifted", {"batch": batch, "item": item.seq})
+        return number
+
     def close_job(self, job: int) -> str:
         """Write the job's own end, from how its items ended; returns its state."""
         with self.transaction():

@@ -114,7 +114,7 @@ def within(
         checks.refuse(checked, request.allow)
     if whole is not None and target is not None:
         saved = safety.take(site, target, whole, entry, on_progress)
-        entry.note(**saved.facts())
+        entry.note(**saved.facts(), safety_site=site.name, safety_url=site.info().url)
     with Verification(site, request, wanted=protection.verify, keeps=not begun) as verification:
         verification.look(on_progress)
         try:
@@ -122,7 +122,7 @@ def within(
         except Failed as error:
             raise failed(site, entry, error, on_progress) from error
         except OutcomeUnknown as error:
-            safety.explain(error, entry.job, entry.facts)
+            safety.explain(error, entry.name, entry.facts)
             raise
         return restore.Done(restored, verification.verify(restored, on_progress)), saved
 
@@ -170,10 +170,10 @@ def failed(site: Site, entry: Entry, error: Failed, on_progress: OnProgress = no
     if not entry.facts.get("safety"):
         error.hint = "There is no safety backup of it. Look at the course on the site."
         return error
-    safety.explain(error, entry.job, entry.facts)
+    safety.explain(error, entry.name, entry.facts)
     if entry.facts.get("auto_undo"):
         return _taken_back(site, entry, error, on_progress)
-    error.hint = f"Put back what the course held before: {safety.says_put_back(entry.job)}"
+    error.hint = f"Put back what the course held before: {safety.says_put_back(entry.name)}"
     return error
 
 
@@ -189,7 +189,7 @@ def _taken_back(site: Site, entry: Entry, error: Failed, on_progress: OnProgress
     except MoodlectlError as second:
         error.details["auto_undo"] = f"failed: {second.message}"
         error.hint = (
-            f"Remove the cause, then: {safety.says_put_back(entry.job)}. "
+            f"Remove the cause, then: {safety.says_put_back(entry.name)}. "
             f"Until then all that the course held is in {entry.facts['safety']}"
         )
         return error

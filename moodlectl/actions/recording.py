@@ -22,6 +22,11 @@ class Entry(ABC):
         self.facts: dict[str, Any] = dict(facts or {})
         self.state: str | None = None
 
+    @property
+    def name(self) -> str:
+        """What ``restore --undo`` calls it by."""
+        return str(self.job)
+
     @abstractmethod
     def note(self, **facts: Any) -> None:
         """Write facts down at once: what a later look at the site, or an undo, needs."""

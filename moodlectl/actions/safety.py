@@ -357,12 +357,12 @@ def run_undo(
         return restored, verification.verify_undo(restored, undo.counts, on_progress)
 
 
-def says_put_back(job: int) -> str:
+def says_put_back(job: int | str) -> str:
     """The command that puts everything back."""
     return f"moodlectl restore --undo {job}"
 
 
-def told(job: int, facts: Mapping[str, Any]) -> list[str]:
+def told(job: int | str, facts: Mapping[str, Any]) -> list[str]:
     """What a person should know of a job's safety backup, one line each: where it is, what it lacks, the way back."""
     if not facts.get("safety"):
         return []
@@ -379,7 +379,7 @@ def says_lacks(lacks: Sequence[str]) -> str:
     return f"it lacks:      {', '.join(lacks)} (the site would not back that up; it cannot be put back)"
 
 
-def explain(error: MoodlectlError, job: int, facts: Mapping[str, Any]) -> None:
+def explain(error: MoodlectlError, job: int | str, facts: Mapping[str, Any]) -> None:
     """Tell, with an error, where the safety backup is and how to put it back."""
     if facts.get("safety"):
         error.details.setdefault("safety_backup", facts["safety"])

@@ -49,6 +49,11 @@ class Work(Entry):
         self.message = ""
         self._hands = hands
 
+    @property
+    def name(self) -> str:
+        """What ``restore --undo`` calls it by: the job, and which of its items."""
+        return f"{self.job}/{self.seq}"
+
     def site(self, name: str) -> Site:
         """The site of that name, open, for this step alone. Raises AccessError, ConfigError, NotFound."""
         return self._hands.site(name)

@@ -122,7 +122,8 @@ def _show_table(state: State, reader: Reader, only: str | None, limit: int) -> N
     if len(items) == limit < there:
         output.remark(state, f"… and {there - limit} more; --limit shows more, --state failed those that failed")
     for item in items:
-        for line in safety.told(reader.job.id, item.facts):
+        name = f"{reader.job.id}/{item.seq}" if reader.job.batch else reader.job.id
+        for line in safety.told(name, item.facts):
             output.remark(state, line)
 
 

@@ -128,7 +128,10 @@ def restore(
         typer.Option("--after-section", metavar="ITEM", help="With --merge: as sections of their own after this one."),
     ] = None,
     undo: Annotated[
-        int | None, typer.Option("--undo", metavar="JOB", help="Put back what that job replaced or merged into.")
+        str | None,
+        typer.Option(
+            "--undo", metavar="JOB", help="Put back what that job replaced or merged into; JOB/N for one of a batch."
+        ),
     ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""

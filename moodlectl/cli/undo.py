@@ -21,20 +21,19 @@ if TYPE_CHECKING:
 class Undoing:
     """What was said beside ``--undo``."""
 
-    job: int
+    job: str
     dry_run: bool
     safe: bool
 
 
 def put_back(state: State, asked: Undoing, *, given: list[str | None]) -> None:
     """``restore --undo JOB``: show what would be lost and what comes back, ask, put it back, compare."""
-    from moodlectl import ledger
-    from moodlectl.actions import resuming, safety
+    from moodlectl.actions import lifting, resuming, safety
     from moodlectl.errors import UsageError
 
     if any(word is not None for word in given):
         raise UsageError("--undo takes a job's number and nothing else: backup and course are known from the job.")
-    found = ledger.job(asked.job)
+    found = lifting.undoable(asked.job, write=not asked.dry_run)
     with closing(state.open_site(state.site_name or found.site)) as site:
         with output.progress(state) as on_progress:
             found = resuming.settled(site, found, on_progress) if not asked.dry_run else found
@@ -44,7 +43,7 @@ def put_back(state: State, asked: Undoing, *, given: list[str | None]) -> None:
         _say_undo(state, plan, held, safe=safe)
         if asked.dry_run:
             if state.output is not Output.table:
-                output.emit_one(state, {**_undo_record(plan, asked.job), "holds": held})
+                output.emit_one(state, {**_undo_record(plan, plan.job), "holds": held})
             return
         output.confirm(state, f"Put {plan.course.shortname} back?", refusal="Nothing was changed")
         with output.progress(state) as on_progress:

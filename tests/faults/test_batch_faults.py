@@ -18,6 +18,7 @@ import pytest
 from moodlectl import ledger
 from moodlectl.site.port import BackupRequest, Course, CourseRef, RestoreRequest, RestoreSource
 from moodlectl.site.practice import PracticeSite
+from tests.faults.breaking import held
 
 COURSES = 6
 PLAN = """
@@ -201,3 +202,32 @@ def test_a_job_that_is_given_up_begins_nothing_more(world: World) -> None:
     assert job.totals()["skipped"] == told["cancelled"]
     assert len(world.arrived()) == COURSES - told["cancelled"]
     assert world.leftovers() == []
+
+
+def test_what_a_plan_has_replaced_can_be_put_back_course_by_course(world: World) -> None:
+    plan = world.folder / "plan.toml"
+    names = ("GEO200", "EMPTY1")
+    plan.write_text(
+        "".join(
+            f'[[course]]\ntemplatecourse = "KILLED{number}"\nmode = "replace"\nshortname = "{name}"\n'
+            for number, name in enumerate(names)
+        ),
+        encoding="utf-8",
+    )
+    courses = {name: world.new.course(CourseRef("shortname", name)) for name in names}
+    before = {name: held(world.new, one.id) for name, one in courses.items()}
+    done = subprocess.run(world.migrate(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert held(world.new, courses["EMPTY1"].id) != before["EMPTY1"]
+    status, told = world.run("restore", "--undo", "1", "--site", "new")
+    assert (status, told["error"]["code"]) == (5, "ambiguous")
+    assert "1/2 EMPTY1" in told["error"]["hint"]
+    status, told = world.run("restore", "--undo", "1/2", "--dry-run")
+    assert (status, told["course"]["shortname"]) == (0, "EMPTY1")
+    assert len(ledger.jobs()) == 1
+    status, told = world.run("restore", "--undo", "1/2")
+    assert (status, told["verified"]["ok"]) == (0, True)
+    assert held(world.new, courses["EMPTY1"].id) == before["EMPTY1"]
+    assert [(one.kind, one.state) for one in ledger.jobs()] == [("undo", "done"), ("restore", "done"), ("migrate", "done")]
+    assert world.run("restore", "--undo", "1/9")[0] == 4
+    assert world.run("restore", "--undo", "one")[0] == 2
