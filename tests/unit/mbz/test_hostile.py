@@ -35,13 +35,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.mark.parametrize("name", corpus.HOSTILE)
 def test_a_hostile_file_is_refused_with_its_reason(name: str, made: Callable[[str], Path]) -> None:
     path, code = made(name), corpus.HOSTILE[name][1]
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(Refused) as refused:
         inspect(path)
     assert refused.value.code == code
     assert refused.value.message == printable(refused.value.message)
     assert refused.value.hint
-    assert time.monotonic() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
     assert [file.name for file in path.parent.iterdir()] == ["hostile.mbz"]
 
 
