@@ -111,7 +111,8 @@ class Runner:
             _note(error, begun=session.begun)
             raise
         finally:
-            if call not in _CHANGES_NO_COURSE:
+            # Where it failed, what they remember of the site, such as its locks, may be what was wrong.
+            if not clean or call not in _CHANGES_NO_COURSE:
                 self._end_idle()
             changing = session.begun and not clean
             # What changes a course is never killed in the middle of it: it ends by itself, heard or not.

@@ -79,8 +79,10 @@ echo json_encode(['fullname' => $c->fullname, 'shortname' => $c->shortname, 'idn
 """
 
 STORED = """
+$is = $arguments['automated'] ? '=' : '<>';
 $found = $DB->get_records_sql("SELECT id, contenthash, filesize FROM {files} WHERE filename = ? AND filename <> '.'
-    AND (component = 'backup' OR (component = 'user' AND filearea = 'backup'))", [$arguments['name']]);
+    AND (component = 'backup' OR (component = 'user' AND filearea = 'backup')) AND filearea $is 'automated'",
+    [$arguments['name']]);
 echo json_encode(array_values($found));
 """
 
@@ -113,9 +115,9 @@ class Desk:
         found: dict[str, Any] = json.loads(self.site.php(COURSE, id=course))
         return found
 
-    def stored(self, filename: str) -> list[dict[str, Any]]:
-        """What Moodle's own tables say of stored backups of that name."""
-        found: list[dict[str, Any]] = json.loads(self.site.php(STORED, name=filename))
+    def stored(self, filename: str, *, automated: bool = False) -> list[dict[str, Any]]:
+        """What Moodle's own tables say of backups of that name; an automated one may have the name of one made by hand."""
+        found: list[dict[str, Any]] = json.loads(self.site.php(STORED, name=filename, automated=automated))
         return found
 
     def new(self, backup: str | Path, shortname: str, *words: str) -> int:

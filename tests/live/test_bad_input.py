@@ -111,7 +111,7 @@ def _scene(desk: Desk, work: Path) -> Scene:
         "html": _written(work / "login.mbz", b"<!DOCTYPE html>\n<html><title>Log in</title></html>"),
         "empty": _written(work / "empty.mbz", b""),
         "newer": _edited(whole, work / "newer.mbz", rb"<moodle_version>[^<]*", b"<moodle_version>2099010100"),
-        "hotpot": _edited(whole, work / "hotpot.mbz", rb"<modulename>wiki<", b"<modulename>hotpot<"),
+        "hotpot": _edited(whole, work / "hotpot.mbz", rb"<modulename>wiki<", b"<modulename>hotpot<", ("wiki", "hotpot")),
     }
     words = {name: str(path) for name, path in files.items()}
     return Scene(desk, course, work, {**words, "category": f"id:{desk.category}", "home": str(desk.run.home)})
@@ -122,8 +122,8 @@ def _written(path: Path, content: bytes) -> Path:
     return path
 
 
-def _edited(source: Path, target: Path, pattern: bytes, new: bytes) -> Path:
-    """A copy of a backup whose manifest was changed."""
+def _edited(source: Path, target: Path, pattern: bytes, new: bytes, module: tuple[str, str] = ("", "")) -> Path:
+    """A copy of a backup whose manifest was changed; ``module`` is what a module was called, and is now."""
     with tarfile.open(source) as old, tarfile.open(target, "w:gz", format=tarfile.USTAR_FORMAT) as out:
         for member in old:
             stream = old.extractfile(member)
@@ -133,6 +133,8 @@ def _edited(source: Path, target: Path, pattern: bytes, new: bytes) -> Path:
             if member.name == "moodle_backup.xml":
                 content, number = re.subn(pattern, new, content)
                 assert number
+            if module[0] and member.name.endswith(f"/{module[0]}.xml"):
+                member.name = member.name.removesuffix(f"{module[0]}.xml") + f"{module[1]}.xml"
             member.size = len(content)
             out.addfile(member, io.BytesIO(content))
     return target

@@ -210,7 +210,7 @@ def test_a_token_alone_finds_and_downloads_and_says_what_needs_a_shell(desk: Des
     got = desk.run("--site", "web", "-o", "json", "backup", "download", f"RICH101@automated/{name}",
                    "-d", str(desk.run.home / "web"))  # fmt: skip
     assert got.status == 0, got.stderr
-    assert got.json[0]["sha1"] == desk.stored(name)[0]["contenthash"]
+    assert got.json[0]["sha1"] == desk.stored(name, automated=True)[0]["contenthash"]
     refused = desk.run("--site", "web", "-o", "json", "backup", "create", "RICH101")
     assert (refused.status, refused.stdout) == (3, "")
     assert "shell" in refused.error["message"]
