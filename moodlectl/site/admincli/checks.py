@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,8 +85,8 @@ def free_in(means: Means, folder: str) -> int | None:
     return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
 
 
-def people(users: UsersOutcome) -> Iterator[Finding]:
-    """People in conflict, as web services show them."""
+def people(users: UsersOutcome, unseen: Sequence[str]) -> Iterator[Finding]:
+    """People in conflict, as web services show them, and what those do not show."""
     from moodlectl.site.admincli.restore import PEOPLE
 
     conflicts = users.conflicts
@@ -106,6 +106,8 @@ def people(users: UsersOutcome) -> Iterator[Finding]:
             "",
             {"matched": users.matched, "created": users.created},
         )
+    for what in unseen:
+        yield Finding("people_unseen", "note", what, "The engine runner asks the site itself.")
 
 
 def standing(ws: WebService, course_id: int) -> Standing:

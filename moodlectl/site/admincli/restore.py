@@ -68,10 +68,8 @@ class _Job:
 def plan(means: Means, request: RestoreRequest, on_progress: OnProgress) -> RestorePlan:
     """What can be known from the file and the site's own lists; nothing is run but ``--help``. Reads only."""
     with _prepared(means, request, on_progress) as job:
-        foreseen = looking.foresee_people(job.ws, job.path, job.manifest)
-        users = foreseen.outcome if foreseen else UsersOutcome()
-        unseen = (foreseen.notes if foreseen else (_NO_USERS,)) if job.manifest.has_users else ()
-        found = (*_findings(job, means), *checks.people(users))
+        users, unseen = _people(job)
+        found = (*_findings(job, means), *checks.people(users, unseen))
         clash = "Trying to restore user '{}' from backup file will cause conflict"
         target, course = job.target, job.manifest.course
         return RestorePlan(
@@ -149,6 +147,14 @@ def _doubts(job: _Job) -> list[str]:
     return [f"Whether the site has {', '.join(modules)} cannot be seen; Moodle leaves out what it has not got."]
 
 
+def _people(job: _Job) -> tuple[UsersOutcome, tuple[str, ...]]:
+    """What would become of the backup's people, and what of that cannot be seen, a sentence each."""
+    foreseen = looking.foresee_people(job.ws, job.path, job.manifest) if job.manifest.has_users else None
+    if foreseen is None:
+        return UsersOutcome(), (_NO_USERS,) if job.manifest.has_users else ()
+    return foreseen.outcome, foreseen.notes
+
+
 def _findings(job: _Job, means: Means) -> tuple[Finding, ...]:
     return tuple(checks.findings(means, job.path, job.manifest, job.info, job.target))
 
@@ -160,7 +166,7 @@ def restore(means: Means, request: RestoreRequest, on_progress: OnProgress) -> R
     """Restore into a new course or, where the release's script can, into one there is. Writes to the site."""
     started = time.monotonic()
     with _prepared(means, request, on_progress) as job:
-        found = _findings(job, means)
+        found = (*_findings(job, means), *checks.people(*_people(job)))
         refusal = findings.refusal(found, request.allow)
         if refusal is not None:
             raise refusal

@@ -313,9 +313,18 @@ def test_a_restore_that_names_a_course_that_was_there_before_is_not_believed(fak
         fake.open().restore(new_course())
 
 
-def test_people_in_conflict_are_found_and_the_empty_course_is_removed(fake: Fake) -> None:
+def test_people_in_conflict_are_refused_before_anything_runs(fake: Fake) -> None:
+    fake.state(accounts=[{"id": 77, "username": "admin", "email": "another@example.invalid", "firstaccess": 5}])
+    fake.script("restore_backup.php", f'{RESTORE}touch "$here/ran"\n')
+    with pytest.raises(Refused) as error:
+        fake.open().restore(new_course())
+    assert (error.value.code, error.value.details["conflicts"]) == ("user_conflict", ["admin"])
+    assert not (fake.folder / "ran").exists()
+    assert list(fake.exchange.iterdir()) == []
+
+
+def test_people_who_are_in_conflict_all_of_a_sudden_are_found_and_the_empty_course_is_removed(fake: Fake) -> None:
     someone = {"id": 77, "username": "admin", "email": "another@example.invalid", "firstaccess": 5}
-    fake.state(accounts=[someone])
     fake.state("begun", courses=[course(4, "BIO"), course(9, "restoring", 0)], accounts=[someone])
     fake.state("cleared", accounts=[someone])
     fake.script("restore_backup.php", f"{RESTORE}{fake.becomes('begun')}{CONFLICT}")
