@@ -52,18 +52,17 @@ class Moving:
         """The batch, begun or gone on with; returns when its first event is told, or it has ended."""
         words = ["-o", "json", "migrate", str(self.plan), "--from", "old", "--to", "live", "--jobs", "4", "--events"]
         events = self.run.home / "events"
-        with events.open("w") as file:
+        with events.open("w") as out, (self.run.home / "errors").open("a") as errors:
             process = subprocess.Popen(
-                [*self.run.argv, *words], stdout=file, stderr=subprocess.PIPE, text=True, env=self.run.env,
-                cwd=self.run.home,
-            )  # fmt: skip
+                [*self.run.argv, *words], stdout=out, stderr=errors, text=True, env=self.run.env, cwd=self.run.home
+            )
         while process.poll() is None and not events.stat().st_size:
             time.sleep(0.05)
         return process
 
     def job(self, *words: str) -> Any:
         done = self.run("-o", "json", "job", "show", "1", *words)
-        assert done.status == 0, done.stderr
+        assert done.status == 0, done.stderr + (self.run.home / "errors").read_text()[-5000:]
         return done.json
 
     def arrived(self) -> list[list[str]]:
@@ -106,8 +105,6 @@ def ended_or_killed(process: subprocess.Popen[str], seconds: float) -> int | Non
         status = None
     else:
         status = process.returncode
-    assert process.stderr is not None
-    process.stderr.close()
     return status
 
 
@@ -205,9 +202,8 @@ def test_whatever_befalls_a_batch_every_course_arrives_once_or_its_failure_is_tr
         print(f"kill {kills}: {moving.job()['totals']}", flush=True)
     if status is None or moving.job()["state"] == "paused":
         process = moving.begin()
-        _, errors = process.communicate(timeout=1800)
-        status = process.returncode
-        print(f"the last: exit status {status} {errors[-2000:]}", flush=True)
+        status = process.wait(3600)
+        print(f"the last: exit status {status}", (moving.run.home / "errors").read_text()[-2000:], flush=True)
     job = moving.job()
     print(json.dumps(job["totals"]), kills, "kills", [(i["course"], i["message"]) for i in job["items"] if i["message"]])
     assert kills >= min(3, KILLS), "it was over before anything could befall it"
