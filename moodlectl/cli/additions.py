@@ -32,12 +32,19 @@ def show(state: State, found: Additions | None) -> None:
         return
     rows = [{"would": "add", **_row(one)} for one in found.added]
     rows += [{"would": "meet", **_row(one)} for one in found.met]
-    output.emit(state, rows, ["would", "number", "what"])
+    output.emit(state, rows, ["would", "number", "what", "names"])
 
 
 def _row(one: Added) -> dict[str, Any]:
-    kind = one.kind.replace("_", " ")
-    return {"number": one.number, "what": "; ".join(one.names) if one.names else kind}
+    """The number, the kind, and the names without what all of them say: the kind, and the activity they stand in."""
+    from moodlectl.actions.likenesses import kind_of
+
+    kind = kind_of(one.kind).name
+    names = [name.removeprefix(f"{kind} ") for name in one.names]
+    where = {name.partition(" in ")[2] for name in names}
+    if one.kind != "activity" and len(where) == 1 and (place := where.pop()):
+        names = [name.removesuffix(f" in {place}") for name in names]
+    return {"number": one.number, "what": kind, "names": "; ".join(names)}
 
 
 def show_new(state: State, restored: Restored, held: Manifest | None) -> None:
