@@ -140,7 +140,7 @@ class _Resolver:
         before = len(self.problems)
         self._words(row)
         sources = list(self._sources(row))
-        if len(self.problems) > before:
+        if len(self.problems) > before or row.broken:
             return
         if row.select is not None and not sources:
             self.notes.append(f"line {row.line}: the selection finds no course; nothing is to be done for it.")

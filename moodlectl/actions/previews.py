@@ -214,6 +214,8 @@ def _request(one: Resolved, target: Site, archive: RestoreSource) -> RestoreRequ
         mode=spec.mode,  # type: ignore[arg-type]
         category_id=category,
         course_id=spec.target,
+        fullname=looks.fullname if spec.mode == "new" else None,
+        shortname=looks.shortname if spec.mode == "new" and not spec.provisional else None,
         startdate=looks.arrangement().startdate,
         settings={"users": False} if spec.settings.get("users") is False else {},
         enrolments=spec.enrolments,  # type: ignore[arg-type]

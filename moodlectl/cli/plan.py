@@ -158,7 +158,8 @@ def _refuse(state: State, name: str, problems: Sequence[Problem]) -> None:
                 place = f"line {one['line']}" if one["line"] else name
                 column = f", {one['column']}" if one["column"] else ""
                 hint = f" {one['hint']}" if one["hint"] else ""
-                output.tell(output.plain(f"{place}{column}: {one['message']}.{hint}") + "\n")
+                stop = "" if one["message"].endswith("?") else "."
+                output.tell(output.plain(f"{place}{column}: {one['message']}{stop}{hint}") + "\n")
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ def rows(table: Table, kind: Kind, folder: Path) -> tuple[tuple[Row, ...], tuple
         before = len(problems)
         said = _values(raw, kind, problems)
         problems += _both_said(raw, said)
+        row = _row(raw, _with_defaults(defaults, said), folder)
         if len(problems) == before:
-            row = _row(raw, _with_defaults(defaults, said), folder)
             problems += _missing(row, kind)
             found.append(row)
+        else:
+            found.append(replace(row, broken=True))
     problems += _twice(found)
     return tuple(found), tuple(_once(problems))
 
@@ -93,7 +96,8 @@ def _unknown(column: str, kind: Kind) -> tuple[str, str | None] | None:
             "Moodle's upload of courses has this column, a plan has not: a course brings that along",
             "Leave the column out.",
         )
-    return f"there is no such column{suggestion(column, tuple(COLUMNS))}", f"Columns: {', '.join(COLUMNS)}."
+    near = suggestion(column, tuple(COLUMNS))
+    return f"there is no such column{near}", None if near else f"Columns: {', '.join(COLUMNS)}."
 
 
 def _unprintable(value: Any) -> str | None:

@@ -229,9 +229,9 @@ def test_what_does_not_fit_the_site_is_told_with_line_and_column(
 def test_problems_of_the_file_and_of_the_site_are_told_together(bench: Bench) -> None:
     found = bench.look(
         '[[course]]\ntemplatecourse = "NONE"\nshortname = "X"\n'
-        '[[course]]\ntemplatecourse = "RICH101"\nshortname = "Y"\nvisible = "perhaps"\n'
+        '[[course]]\ntemplatecourse = "NOT"\nshortname = "Y"\nvisible = "perhaps"\n'
     )
-    assert [one.line for one in found.problems] == [7, 2]
+    assert [one.line for one in found.problems] == [7, 2, 5]
 
 
 def test_a_selection_that_finds_nothing_is_told_and_is_no_error(bench: Bench) -> None:
