@@ -218,5 +218,7 @@ def _earlier(site: Site, entry: Entry, stage: str, on_progress: OnProgress) -> D
             details=silence.details,
         ) from silence
     if deed.made is None and deed.restored is None:
+        with suppress(MoodlectlError):
+            site.forget_deed(number)
         entry.note(**{f"deed_{stage}": None, f"begun_{stage}": None})
     return deed if deed.found else None

@@ -79,6 +79,7 @@ class Moves:
             except MoodlectlError as error:
                 with suppress(MoodlectlError):
                     self.tidy(work)
+                self.forget(work)
                 raise _in_words_of_a_plan(error) from error
 
         return do
