@@ -16,6 +16,7 @@ from moodlectl.errors import MoodlectlError, NotFound, UsageError
 from moodlectl.findings import DANGERS, GUARDS
 from moodlectl.plans import Kind, OldCourse, Plan, Problem, Row
 from moodlectl.plans.patterns import Pattern
+from moodlectl.plans.reading import follows
 from moodlectl.site.port import BackupFile, Course, OnProgress, Progress, Setting, Site, no_progress
 
 Values = Mapping[str, str | int]
@@ -138,11 +139,14 @@ class _Resolver:
     def row(self, row: Row) -> None:
         """All courses of one row."""
         before = len(self.problems)
-        self._words(row)
         sources = list(self._sources(row))
-        if len(self.problems) > before or row.broken:
-            return
-        if row.select is not None and not sources:
+        found_all = len(self.problems) == before
+        self._words(row)
+        if not found_all and row.mode == "new" and "mode" not in row.unread:
+            said = (row.category, row.category_idnumber, row.category_path)
+            if any(said) and not any(one.names for one in said if one is not None):
+                self._named_place(row, "", said, {})  # wherever the course is
+        if row.select is not None and not sources and found_all and "select" not in row.unread:
             self.notes.append(f"line {row.line}: the selection finds no course; nothing is to be done for it.")
         found: list[tuple[Source, Resolved | None, list[Problem]]] = []
         for source in sources:
@@ -155,7 +159,7 @@ class _Resolver:
         for source, one, problems in found:
             if row.select is not None and source.course is not None and source.course.id in made:
                 continue
-            self.problems += problems
+            self.problems += (problem for problem in problems if not follows(row, problem))
             self.courses += [one] if one is not None else []
 
     def _wrong(self, row: Row, column: str, message: str, hint: str | None = None) -> None:
@@ -203,12 +207,14 @@ class _Resolver:
             self._wrong(row, "user_map" if row.user_map is not None else "map", str(problem))
 
     def _sources(self, row: Row) -> Iterator[Source]:
+        if row.unread & {"select", "templatecourse", "source_backup"}:
+            return
         try:
             if row.select is not None:
                 yield from map(self._of_course, self.source.select(row.select))
             elif row.source_backup is not None:
                 yield self._of_backup(row, row.source_backup)
-            else:
+            elif row.templatecourse is not None:  # else it was said already that none is named
                 yield self._of_course(self._template(row))
         except MoodlectlError as error:
             column = "select" if row.select else "source_backup" if row.source_backup else "templatecourse"
@@ -257,13 +263,12 @@ class _Resolver:
         fullname = self._name(row, "fullname", row.fullname, values, 1333)
         idnumber = self._idnumber(row, source, values)
         old = self._old(row, source, values)
-        if row.enddate and start and row.enddate <= start:
+        if row.enddate and start and row.enddate <= start and row.startdate is None:
             self._wrong(row, "enddate", f"{row.enddate} is not after the new start, {start}")
         target = self._target(row, shortname) if row.mode != "new" else None
         where = self._place(row, source, values) if row.mode == "new" else None
         self._known_roles(row, source)
-        if len(self.problems) > before:
-            return None
+        wrong = {problem.column for problem in self.problems[before:]} | row.unread
         looks = Looks(
             fullname=(fullname or source.fullname or None) if row.mode == "new" else fullname,
             shortname=shortname,
@@ -279,11 +284,12 @@ class _Resolver:
             category = self.target.category(where.id)
             shown = " / ".join(category.path) if category is not None else shown
         one = Resolved(row, source, spec, shortname, row.mode, shown)
+        if "shortname" in wrong:
+            return None
         found = past.recognise(one, self.past, self.source, self.target, self.today)
         if isinstance(found, Problem):
             self.problems.append(found)
-            return None
-        return found
+        return None if wrong or isinstance(found, Problem) else found
 
     def _spec(self, row: Row, source: Source, looks: Looks, target: Course | None, old: Looks | None) -> Spec:
         settings = dict(row.settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -130,7 +131,7 @@ def _read(state: State, path: Path, kind: Kind) -> Plan:
     read = plans.read_plan(path, kind)
     for note in read.notes:
         output.warn(note)
-    return read
+    return replace(read, notes=())
 
 
 def _goes_on(state: State, recipe: Recipe, options: Mapping[str, Any], key: str, run: batch.Run) -> bool:

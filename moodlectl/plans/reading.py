@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,43 @@ def rows(table: Table, kind: Kind, folder: Path) -> tuple[tuple[Row, ...], tuple
     """The rows of a table and every problem with it. Paths are taken as seen from ``folder``."""
     problems = list(table.problems)
     defaults = _values(table.defaults, kind, problems)
+    unread_everywhere = _unread(problems, kind)
     found: list[Row] = []
     for raw in table.rows:
         before = len(problems)
         said = _values(raw, kind, problems)
         problems += _both_said(raw, said)
         row = _row(raw, _with_defaults(defaults, said), folder)
-        if len(problems) == before:
-            problems += _missing(row, kind)
-            found.append(row)
-        else:
-            found.append(replace(row, broken=True))
+        row = replace(row, unread=_unread(problems[before:], kind) | (unread_everywhere - said.keys()))
+        problems += (one for one in _missing(row, kind) if not follows(row, one))
+        found.append(row)
     problems += _twice(found)
     return tuple(found), tuple(_once(problems))
+
+
+def _unread(problems: Iterable[Problem], kind: Kind) -> frozenset[str]:
+    """The columns that were meant to say something, and could not be read. A column that is unknown says nothing."""
+    known = {*COLUMNS, "select"} - {*_NOT_IN[kind]}
+    return frozenset(one.column for one in problems if one.column in known)
+
+
+def follows(row: Row, problem: Problem) -> bool:
+    """Whether a problem may be there only because other columns of its row could not be read: it is not told then."""
+    if not row.unread:
+        return False
+    column = problem.column or ""
+    if "mode" in row.unread or column in row.unread:
+        return True
+    if any(column in group and row.unread & {*group} for group in ONE_OF):
+        return True
+    pattern = getattr(row.old if column.startswith("old_") else row, column.removeprefix("old_"), None)
+    pieces = pattern.names if isinstance(pattern, Pattern) else ()
+    if row.unread & _OF_THE_YEAR and {"year", "yy"} & {*pieces}:
+        return True
+    return column in ("shortname", "idnumber") and any(name.startswith("old_") for name in row.unread)
+
+
+_OF_THE_YEAR = frozenset({"startdate", "shift_days", "shift_weeks", "year"})
 
 
 def _once(problems: list[Problem]) -> Iterator[Problem]:
@@ -117,6 +141,7 @@ def _selection(value: Any, line: int, problems: list[Problem]) -> Selection | No
         problems.append(Problem(line, "select", "it is no table", hint))
         return None
     said: dict[str, Any] = {}
+    before = len(problems)
     for name, what in value.items():
         if name not in SELECTION:
             known = tuple(SELECTION)
@@ -130,7 +155,7 @@ def _selection(value: Any, line: int, problems: list[Problem]) -> Selection | No
             problems += [Problem(line, "select", f"{name}: {one.message}") for one in inner]
             if not inner:
                 said[name] = said.pop("select")
-    if not said:
+    if not said and len(problems) == before:
         problems.append(Problem(line, "select", "it selects nothing in particular", "Name at least a category."))
     return Selection(
         said.get("category"), said.get("visible"), said.get("search"), said.get("shortname"), said.get("except", ())

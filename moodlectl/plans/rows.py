@@ -62,8 +62,8 @@ class Row:
     """One row of a plan. ``places`` is the line each column stands on, ``line`` where the row begins.
 
     Dates inside the course move by ``shift_days``, or as far as ``startdate`` is from the old start. ``settings`` are
-    Moodle's own, by name. ``keep_roles`` None means that nobody was asked about people. A ``broken`` row has columns
-    that could not be read, and are left out of it: what it names can still be looked for.
+    Moodle's own, by name. ``keep_roles`` None means that nobody was asked about people. ``unread`` are columns that say
+    what cannot be read, and are left out of the row: all the others can still be looked at.
     """
 
     line: int
@@ -102,7 +102,7 @@ class Row:
     overwrite_config: bool = False
     safety_backup: bool = True
     old: OldCourse = field(default_factory=OldCourse)
-    broken: bool = False
+    unread: frozenset[str] = frozenset()
 
     def at(self, column: str) -> int:
         """The line a column stands on; where it came from the defaults or from nowhere, that of the row."""

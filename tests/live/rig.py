@@ -309,7 +309,9 @@ def serve(site: LiveMoodle) -> None:
     public = site.moodle_dir / "public"
     port = site.url.rsplit(":", 1)[1]
     env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "PHP_CLI_SERVER_WORKERS": "4"}
-    logs = private_dir(site.dataroot.parent / "web", site.web_user)
+    logs = site.dataroot.parent / "web"
+    if not logs.is_dir():  # else it is started again
+        private_dir(logs, site.web_user)
     site.server = start("web", [program("php"), *PHP, "-S", f"127.0.0.1:{port}",
                                 "-t", str(public if public.is_dir() else site.moodle_dir)],
                         user=site.web_user, cwd=logs, env=env)

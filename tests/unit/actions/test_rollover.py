@@ -234,6 +234,30 @@ def test_problems_of_the_file_and_of_the_site_are_told_together(bench: Bench) ->
     assert [one.line for one in found.problems] == [7, 2, 5]
 
 
+def test_a_cell_that_cannot_be_read_hides_nothing_else_of_its_row(bench: Bench) -> None:
+    found = bench.look(
+        '[[course]]\ntemplatecourse = "RICH101"\nshortname = "FR-B1"\ncategory = "Nowhere"\nstartdate = "soon"\nfulname = "x"\n'
+    )
+    told = sorted((one.line, one.column) for one in found.problems)
+    assert told == [(3, "shortname"), (4, "category"), (5, "startdate"), (6, "fulname")]
+    assert found.courses == ()
+
+
+def test_what_follows_only_from_a_cell_that_cannot_be_read_is_not_told(bench: Bench) -> None:
+    found = bench.look(
+        '[[course]]\ntemplatecourse = "RICH101"\nshortname = "{nothing}"\n'
+        '[[course]]\ntemplatecourse = "RICH101"\nshortname = "X"\ncategory_path = "{year}"\nstartdate = "soon"\n'
+        '[[course]]\ntemplatecourse = "RICH101"\nshortname = "FR-B1"\nmode = "nwe"\n'
+        '[[course]]\nselect = {category = true}\nshortname = "{source.shortname}-x"\n'
+    )
+    assert [(one.line, one.column) for one in found.problems] == [(3, "shortname"), (8, "startdate"), (12, "mode"), (14, "select")]
+
+
+def test_a_row_that_names_no_course_is_told_with_all_the_others(bench: Bench) -> None:
+    found = bench.look('[[course]]\nshortname = "X"\n[[course]]\ntemplatecourse = "NONE"\nshortname = "Y"\ncategory = "Nowhere"\n')
+    assert {(one.line, one.column) for one in found.problems} == {(1, "templatecourse"), (4, "templatecourse"), (6, "category")}
+
+
 def test_a_selection_that_finds_nothing_is_told_and_is_no_error(bench: Bench) -> None:
     found = bench.look('[[course]]\nselect = {category = "Arts", search = "zzz"}\nshortname = "{source.shortname}-x"\n')
     assert (found.courses, found.problems) == ((), ()) and "line 2" not in found.notes[0] and found.notes
