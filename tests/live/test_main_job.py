@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -48,6 +49,14 @@ def file(desk: Desk, files: Callable[[Desk], Path]) -> Path:
     return files(desk)
 
 
+RUN = secrets.token_hex(3)
+
+
+def named(word: str) -> str:
+    """A short name of this run's own: another run may be at work on the same site, or have been ended there."""
+    return f"{word}-{RUN}"
+
+
 def without(held: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in held.items() if name not in names}
 
@@ -56,26 +65,26 @@ def without(held: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def test_a_default_backup_restored_as_a_new_course_brings_everything(desk: Desk, file: Path) -> None:
-    assert desk.holds(desk.new(file, "whole")) == desk.holds(desk.rich)
+    assert desk.holds(desk.new(file, named("whole"))) == desk.holds(desk.rich)
 
 
 def test_the_main_job_with_chosen_settings_and_items(desk: Desk, file: Path) -> None:
-    own = desk.new(file, "own")
+    own = desk.new(file, named("own"))
     all_of_it = desk.holds(own)
     assert all_of_it["attempts"] and all_of_it["posts"] and all_of_it["grades"] and all_of_it["submissions"]
-    [made] = desk.ok("backup", "create", "own", "--without", "comments,badges", "--skip", "mod:data",
+    [made] = desk.ok("backup", "create", named("own"), "--without", "comments,badges", "--skip", "mod:data",
                      "--skip", "section:Excursion", "--no-userdata", "mod:quiz")  # fmt: skip
     assert (made["settings"]["comments"], made["settings"]["users"]) == (False, True)
-    listed = desk.ok("backup", "list", "own")
+    listed = desk.ok("backup", "list", named("own"))
     assert [(f["area"], f["filename"], f["size"]) for f in listed] == [("course", made["filename"], made["size"])]
-    [got] = desk.ok("backup", "download", f"own@course/{made['filename']}", "-d", str(desk.run.home / "down"))
+    [got] = desk.ok("backup", "download", f"{named('own')}@course/{made['filename']}", "-d", str(desk.run.home / "down"))
     [stored] = desk.stored(made["filename"])
     path = Path(got["path"])
     assert hashlib.sha1(path.read_bytes()).hexdigest() == stored["contenthash"] == got["sha1"] == made["sha1"]
     assert path.stat().st_size == int(stored["filesize"])
 
     seen = desk.ok("backup", "inspect", str(path))
-    assert (seen["type"], seen["course"]["shortname"]) == ("course", "own")
+    assert (seen["type"], seen["course"]["shortname"]) == ("course", named("own"))
     assert (seen["settings"]["comments"], seen["settings"]["badges"]) == (False, False)
     activities = {a["module"]: a for section in seen["sections"] for a in section["activities"] if a["included"]}
     assert "data" not in activities
@@ -83,7 +92,7 @@ def test_the_main_job_with_chosen_settings_and_items(desk: Desk, file: Path) -> 
     assert (activities["quiz"]["userinfo"], activities["forum"]["userinfo"]) == (False, True)
     assert desk.ok("backup", "verify", str(path))[0]["ok"]
 
-    part = desk.new(path, "part", "--fullname", "Ein Teil & mehr 🌿", "--idnumber", f"part-{os.getpid()}",
+    part = desk.new(path, named("part"), "--fullname", "Ein Teil & mehr 🌿", "--idnumber", f"part-{os.getpid()}",
                     "--startdate", "2027-02-15", "--hidden")  # fmt: skip
     wanted = dict(all_of_it["activities"])
     del wanted["data"], wanted["subsection"]
@@ -97,23 +106,23 @@ def test_the_main_job_with_chosen_settings_and_items(desk: Desk, file: Path) -> 
     assert not [f for f in held["files"] if f.startswith("mod_data/")]
     assert [f for f in held["files"] if f.startswith("assignsubmission_file/")]
     assert desk.course(part) == {
-        "fullname": "Ein Teil & mehr 🌿", "shortname": "part", "idnumber": f"part-{os.getpid()}", "visible": 0,
+        "fullname": "Ein Teil & mehr 🌿", "shortname": named("part"), "idnumber": f"part-{os.getpid()}", "visible": 0,
         "category": desk.category, "startdate": "2027-02-15",
     }  # fmt: skip
 
 
 def test_a_generated_course_arrives_whole(desk: Desk) -> None:
     [made] = desk.ok("backup", "create", "GEN_XS", "--download", str(desk.run.home / "xs"), "--remove-remote")
-    new = desk.new(made["path"], "xs")
+    new = desk.new(made["path"], named("xs"))
     assert desk.holds(new) == desk.holds(desk.site.content["courses"]["GEN_XS"])
 
 
 def test_merging_adds_the_chosen_items_and_leaves_the_rest_as_it_was(desk: Desk, file: Path) -> None:
-    target = desk.new(file, "target", "--only", "section:Introduction", "--without", "users")
+    target = desk.new(file, named("target"), "--only", "section:Introduction", "--without", "users")
     before = desk.holds(target)
     assert (before["users"], before["posts"], before["grades"]) == (0, 0, 0)
     names = desk.course(target)
-    done = desk.ok("restore", str(file), "--merge", "target", "--only", "mod:forum", "--only", "mod:choice")
+    done = desk.ok("restore", str(file), "--merge", named("target"), "--only", "mod:forum", "--only", "mod:choice")
     assert (done["mode"], done["verified"]["ok"], done["course"]["id"]) == ("merge", True, target)
     after = desk.holds(target)
     added = {**before["activities"], "forum": before["activities"]["forum"] + 1, "choice": 1}
@@ -125,14 +134,14 @@ def test_merging_adds_the_chosen_items_and_leaves_the_rest_as_it_was(desk: Desk,
 
 
 def test_replacing_deletes_what_was_there_and_brings_what_was_asked(desk: Desk, file: Path) -> None:
-    target = desk.new(file, "replaced", "--fullname", "Stays", "--only", "mod:choice")
+    target = desk.new(file, named("replaced"), "--fullname", "Stays", "--only", "mod:choice")
     desk.site.php("require_once($CFG->dirroot . '/course/lib.php');"
                   "course_create_section($arguments['id'], 9);", id=target)  # fmt: skip
     before = desk.holds(target)
-    refused = desk.fails(5, "restore", str(file), "--replace", "replaced")
+    refused = desk.fails(5, "restore", str(file), "--replace", named("replaced"))
     assert "--yes" in refused["hint"]
     assert desk.holds(target) == before
-    done = desk.ok("--yes", "restore", str(file), "--replace", "replaced", "--skip", "mod:wiki")
+    done = desk.ok("--yes", "restore", str(file), "--replace", named("replaced"), "--skip", "mod:wiki")
     assert (done["mode"], done["verified"]["ok"], done["course"]["id"]) == ("replace", True, target)
     whole, held = desk.holds(desk.rich), desk.holds(target)
     assert held["activities"] == without(whole["activities"], "wiki")
@@ -141,34 +150,57 @@ def test_replacing_deletes_what_was_there_and_brings_what_was_asked(desk: Desk, 
     left_out = ("mod_wiki/", "badges/", "course/overviewfiles/")
     assert held["files"] == [f for f in whole["files"] if not f.startswith(left_out)]
     assert held["questions"] == whole["questions"]
-    assert (desk.course(target)["fullname"], desk.course(target)["shortname"]) == ("Stays", "replaced")
+    assert (desk.course(target)["fullname"], desk.course(target)["shortname"]) == ("Stays", named("replaced"))
 
 
 def test_without_people_nobody_comes_along(desk: Desk, file: Path) -> None:
-    held = desk.holds(desk.new(file, "nobody", "--without", "users"))
+    held = desk.holds(desk.new(file, named("nobody"), "--without", "users"))
     whole = desk.holds(desk.rich)
     assert (held["users"], held["posts"], held["attempts"], held["grades"], held["submissions"]) == (0,) * 5
     assert (held["activities"], held["questions"]) == (whole["activities"], whole["questions"])
+
+
+def test_tags_in_the_names_of_a_course_do_not_keep_it_from_being_restored(desk: Desk) -> None:
+    """Enrolment plugins can give such names, and Moodle's own restore then ends with setting_invalid_text."""
+    course = desk.new(desk.ok("backup", "create", "GEN_XS", "--only", "section:1", "--download",
+                              str(desk.run.home / "tags"), "--remove-remote")[0]["path"], named("tags"))  # fmt: skip
+    desk.site.php("$DB->update_record('course', ['id' => $arguments['id'], 'fullname' => $arguments['name'],"
+                  "'shortname' => $arguments['name']]);", id=course, name=f"<b>{named('Tagged')}</b> & <i>x")  # fmt: skip
+    [made] = desk.ok("backup", "create", f"id:{course}", "--download", str(desk.run.home / "tags"), "--remove-remote")
+    done = desk.ok("restore", made["path"], "--new", f"id:{desk.category}")
+    assert (done["verified"]["ok"], done["course"]["shortname"]) == (True, f"{named('Tagged')} & x")
+    assert desk.course(done["course"]["id"])["fullname"] == f"{named('Tagged')} & x"
+    given = desk.new(made["path"], named("given"), "--fullname", "Given")
+    assert desk.course(given)["fullname"] == "Given"
+
+
+def test_a_name_that_is_too_long_for_the_site_is_refused_before_anything_is_done(desk: Desk, file: Path) -> None:
+    limit = 254 if desk.site.release == "4.5" else 1333
+    error = desk.fails(2, "restore", str(file), "--new", f"id:{desk.category}", "--fullname", "F" * (limit + 1))
+    assert error["code"] == "bad_fullname"
+    assert str(limit) in error["message"]
+    longest = desk.new(file, named("longest"), "--fullname", "F" * limit, "--only", "mod:page", "--without", "users")
+    assert desk.course(longest)["fullname"] == "F" * limit
 
 
 # --- areas --------------------------------------------------------------------------------------------------------
 
 
 def test_a_stored_automated_backup_is_restored_where_it_lies(desk: Desk) -> None:
-    new = desk.new("RICH101@automated", "from-automated")
+    new = desk.new("RICH101@automated", named("from-automated"))
     assert desk.holds(new) == desk.holds(desk.rich)
 
 
 def test_a_backup_without_people_lies_in_the_private_area_until_it_is_deleted(desk: Desk, file: Path) -> None:
-    course = desk.new(file, "private", "--only", "mod:page", "--without", "users")
-    [made] = desk.ok("backup", "create", "private", "--without", "users")
+    course = desk.new(file, named("private"), "--only", "mod:page", "--without", "users")
+    [made] = desk.ok("backup", "create", named("private"), "--without", "users")
     assert (made["area"], made["has_users"]) == ("private", False)
-    assert [f["filename"] for f in desk.ok("backup", "list", "private", "--area", "private")] == [made["filename"]]
-    word = f"private@private/{made['filename']}"
+    assert [f["filename"] for f in desk.ok("backup", "list", named("private"), "--area", "private")] == [made["filename"]]
+    word = f"{named('private')}@private/{made['filename']}"
     [got] = desk.ok("backup", "download", word, "-d", str(desk.run.home / "private"))
     [stored] = desk.stored(made["filename"])
     assert hashlib.sha1(Path(got["path"]).read_bytes()).hexdigest() == stored["contenthash"]
-    again = desk.new(word, "private-again")
+    again = desk.new(word, named("private-again"))
     assert without(desk.holds(again), "sections") == without(desk.holds(course), "sections")
     assert desk.fails(5, "backup", "delete", word)["code"] == "not_confirmed"
     assert len(desk.stored(made["filename"])) == 1
@@ -178,25 +210,25 @@ def test_a_backup_without_people_lies_in_the_private_area_until_it_is_deleted(de
 
 
 def test_of_several_courses_the_failing_one_is_named_and_the_others_are_done(desk: Desk, file: Path) -> None:
-    desk.new(file, "taught")  # teacher1 comes along as its teacher
-    desk.new(file, "foreign", "--only", "mod:page", "--without", "users")
-    words = ("backup", "create", "foreign", "taught", "--as", "teacher1")
+    desk.new(file, named("taught"))  # teacher1 comes along as its teacher
+    desk.new(file, named("foreign"), "--only", "mod:page", "--without", "users")
+    words = ("backup", "create", named("foreign"), named("taught"), "--as", "teacher1")
     done: Outcome = desk.run("--site", "live", "-o", "json", *words)
     assert done.status == 7
     [made] = done.json
-    assert made["course"]["shortname"] == "taught"
+    assert made["course"]["shortname"] == named("taught")
     assert done.error["code"] == "some_failed"
     assert done.error["details"]["done"] == ["taught"]
-    assert done.error["details"]["failed"][0].startswith("foreign: ")
+    assert done.error["details"]["failed"][0].startswith(named("foreign") + ": ")
     assert len(desk.stored(made["filename"])) == 1
-    assert desk.ok("backup", "list", "foreign") == []
+    assert desk.ok("backup", "list", named("foreign")) == []
 
 
 def test_one_mistyped_name_among_several_costs_nothing(desk: Desk, file: Path) -> None:
-    desk.new(file, "typed", "--only", "mod:page", "--without", "users")
-    error = desk.fails(4, "backup", "create", "typed", "tipped")
-    assert "tipped" in error["message"]
-    assert desk.ok("backup", "list", "typed") == []
+    desk.new(file, named("typed"), "--only", "mod:page", "--without", "users")
+    error = desk.fails(4, "backup", "create", named("typed"), named("tipped"))
+    assert named("tipped") in error["message"]
+    assert desk.ok("backup", "list", named("typed")) == []
 
 
 # --- with a token alone, with a shell alone, between sites ----------------------------------------------------------
@@ -245,7 +277,7 @@ def test_a_course_goes_from_the_oldest_site_to_every_newer_one(
             target.run.add_site("other", moodles[names[0]])
             told = target.run("site", "add", "other", "--replace", "--ssh-config", str(source.site.ssh_config))
             assert told.status == 0, told.stderr
-        new = target.new("RICH101@course", f"from-{names[0]}", "--from", "other")
+        new = target.new("RICH101@course", named(f"from-{names[0]}"), "--from", "other")
         held = target.holds(new)
         same = ("activities", "users", "groups", "posts", "attempts", "submissions", "questions", "sections")
         assert {n: held[n] for n in same} == {n: whole[n] for n in same}
@@ -287,7 +319,7 @@ def test_the_token_is_seen_nowhere_on_the_way(desk: Desk, moodle: rig.LiveMoodle
 
 
 def test_of_two_restores_into_one_course_at_once_the_second_is_refused(desk: Desk, file: Path) -> None:
-    course = desk.new(file, "R-at-once")
+    course = desk.new(file, named("R-at-once"))
     words = ("--site", "live", "-o", "json", "-y", "restore", str(file), "--replace", f"id:{course}")
     both = [desk.run.popen(*words) for _ in range(2)]
     told = [process.communicate(timeout=600) for process in both]

@@ -230,8 +230,7 @@ function moodlectl_restore_hold(moodlectl_restore_job $job) {
 function moodlectl_restore_check_texts(moodlectl_restore_job $job) {
     global $DB;
     $own = $job->course ? (int)$job->course->id : 0;
-    // lib/db/install.xml: fullname 254 and shortname 255 characters up to 4.5; longer ones are refused as well.
-    foreach (['fullname' => 254, 'shortname' => 255, 'idnumber' => 100] as $name => $limit) {
+    foreach (moodlectl_course_name_limits() as $name => $limit) {
         $value = $job->text($name);
         if ($value === null) {
             continue;
@@ -288,6 +287,8 @@ function moodlectl_restore_read(moodlectl_restore_job $job) {
             . $e->getMessage(), 'Check the file: moodlectl backup verify FILE');
     }
     $job->samesite = backup_general_helper::backup_is_samesite($job->info);
+    moodlectl_restore_mend_names($job);
+    moodlectl_restore_find_long_names($job);
     $info = $job->info;
     if ((int)$info->backup_version < 2010072300) {
         throw new moodlectl_error('refused', 'backup_too_old', "The backup was made by Moodle {$info->moodle_release}, "

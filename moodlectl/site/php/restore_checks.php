@@ -153,6 +153,67 @@ function moodlectl_course_active($courseid, $userid) {
         [$courseid, time() - 300, $userid]);
 }
 
+/**
+ * Tags in the backup's course names: no restore of Moodle's takes those (base_setting::validate_value, all releases),
+ * though enrolment plugins can give a course such names. They are left out, as a form would; the manifest that Moodle
+ * is about to read is changed in its unpacked copy.
+ */
+function moodlectl_restore_mend_names(moodlectl_restore_job $job) {
+    $mended = [];
+    foreach (['fullname', 'shortname'] as $name) {
+        $held = (string)$job->info->{'original_course_' . $name};
+        $clean = clean_param($held, PARAM_TEXT);
+        if ($clean != $held) { // As Moodle compares.
+            $mended[$name] = trim($clean) === '' ? "course-{$job->info->original_course_id}" : $clean;
+        }
+    }
+    if (!$mended) {
+        return;
+    }
+    $path = $job->base . '/moodle_backup.xml';
+    $text = file_get_contents($path);
+    foreach ($mended as $name => $clean) {
+        $tag = 'original_course_' . $name;
+        $text = preg_replace_callback("~<$tag>.*?</$tag>~s", function() use ($tag, $clean) {
+            return "<$tag>" . htmlspecialchars($clean, ENT_NOQUOTES, 'UTF-8') . "</$tag>";
+        }, $text);
+    }
+    file_put_contents($path, $text);
+    $job->info = backup_general_helper::get_backup_information($job->tempdir);
+    foreach ($mended as $name => $clean) {
+        if ($job->text($name) !== null) {
+            continue;
+        }
+        moodlectl_restore_find($job, 'names', 'warning', "The $name of the backup's course holds tags, which Moodle does not "
+            . "allow; they are left out: $clean", "Choose another with --$name.", [$name => $clean]);
+    }
+}
+
+/** Names that are longer than this site's can be, which the database would refuse after everything else was done. */
+function moodlectl_restore_find_long_names(moodlectl_restore_job $job) {
+    if ($job->mode !== 'new') {
+        return;
+    }
+    foreach (moodlectl_course_name_limits() as $name => $limit) {
+        if ($name !== 'idnumber' && $job->text($name) === null
+                && core_text::strlen((string)$job->info->{'original_course_' . $name}) > $limit) {
+            moodlectl_restore_find($job, $name . '_long', 'forbidden', "The $name of the backup's course is longer than the "
+                . "$limit characters that this site allows.", "Give it a shorter one with --$name.", ['limit' => $limit]);
+        }
+    }
+}
+
+/** How many characters the names of a course may have here (lib/db/install.xml; a full name 254 in 4.5, 1333 in 5.1). */
+function moodlectl_course_name_limits() {
+    global $DB;
+    $columns = $DB->get_columns('course');
+    $limits = [];
+    foreach (['fullname', 'shortname', 'idnumber'] as $name) {
+        $limits[$name] = (int)$columns[$name]->max_length;
+    }
+    return $limits;
+}
+
 /** Names that are taken, or will not be what the backup says (restore_dbops::calculate_course_names, all releases). */
 function moodlectl_restore_find_names(moodlectl_restore_job $job) {
     global $DB;

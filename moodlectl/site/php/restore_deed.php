@@ -533,6 +533,10 @@ function moodlectl_restore_reconnect(moodlectl_restore_job $job) {
 function moodlectl_restore_failed_new(moodlectl_restore_job $job, $class, $code, $message, $hint, array $details) {
     $id = $job->madecourse;
     $trouble = '';
+    if ((string)$code === 'shortnametaken') { // It was free when this restore began.
+        $code = 'shortname_taken';
+        $hint = 'Somebody else took it meanwhile. Choose another with --shortname.';
+    }
     try {
         moodlectl_restore_remove_course($job);
     } catch (Throwable $e) {
