@@ -40,7 +40,7 @@ def network_error(problem: BaseException, asked: Asked) -> MoodlectlError:
     for words, hint, code in _before_sending(host, problem, causes, names):
         kind = ConfigError if code == "address" else Unreachable
         return kind(words, hint, code=code, details=details)
-    timed_out = isinstance(problem, requests.Timeout) or "ReadTimeoutError" in names
+    timed_out = isinstance(problem, requests.Timeout | TimeoutError) or "ReadTimeoutError" in names
     if timed_out:
         words, code = f"{host} did not answer {asked.what} in time", "timeout"
     elif "IncompleteRead" in names or isinstance(problem, requests.exceptions.ChunkedEncodingError):

@@ -40,7 +40,11 @@ class PartFile:
         """The sha1 of what has arrived so far, in hex."""
         return self._hash.hexdigest()
 
-    def write(self, piece: bytes) -> None:
+    def buffer(self) -> memoryview:
+        """A buffer to receive the next piece in; ``write`` takes as much of its beginning as was filled."""
+        return self._hash.buffer()
+
+    def write(self, piece: bytes | memoryview) -> None:
         """Append a piece."""
         rest = memoryview(piece)
         try:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ import requests
 import urllib3
 
 from moodlectl.errors import Failed, MoodlectlError, Refused, Unreachable
+from moodlectl.site.arriving import Arriving
 from moodlectl.site.fileurl import file_url
 from moodlectl.site.network import network_error
 from moodlectl.site.partfile import PartFile
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 19
 ARCHIVES = (b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06")
 """What a backup begins with: gzip (.mbz since 2.6) or zip."""
 
@@ -232,13 +233,13 @@ class _Transfer:
 
     def _receive(self, response: requests.Response) -> None:
         """All bytes of one response into the part, in constant memory."""
-        raw, decode = response.raw, _is_encoded(response)
+        arriving = Arriving(response.raw, encoded=_is_encoded(response))
         size = self._size()
-        while piece := self._read(raw, decode):
-            if not self.part.offset and not piece.startswith(ARCHIVES):
+        while piece := self._read(arriving):
+            if not self.part.offset and not bytes(piece).startswith(ARCHIVES):
                 if len(piece) < _TELLING and (size is None or len(piece) < size):
                     raise Unreachable("The connection broke at the first bytes.", code="truncated")
-                raise self._said(response, piece)
+                raise self._said(response, bytes(piece))
             self.part.write(piece)
             self.writeback.reached(self.part.offset)
             if size is not None and self.part.offset > size:
@@ -250,12 +251,10 @@ class _Transfer:
         elif size is not None and self.part.offset < size:
             raise Unreachable(f"The connection broke at byte {self.part.offset} of {size}.", code="truncated")
 
-    def _read(self, raw: urllib3.HTTPResponse, decode: bool) -> bytes:
+    def _read(self, arriving: Arriving) -> bytes | memoryview:
         try:
-            if not self.part.offset:
-                return raw.read(_HEAD, decode)
-            return raw.read1(CHUNK, decode_content=decode)
-        except (urllib3.exceptions.HTTPError, OSError) as problem:
+            return arriving.into(self.part.buffer()) if self.part.offset else arriving.first(_HEAD)
+        except (urllib3.exceptions.HTTPError, HTTPException, OSError) as problem:
             raise network_error(problem, self.asked) from problem
 
     def _said(self, response: requests.Response, head: bytes) -> MoodlectlError:
