@@ -133,11 +133,16 @@ class Holdings:
                     yield Pair(kind, words, a, b)
 
 
+def _by_length(text: str) -> tuple[int, str]:
+    return len(text), text
+
+
 def _match(a: list[str], b: list[str]) -> Iterator[tuple[Facts | None, Facts | None]]:
     """Things with one key: those alike belong together, then those of the same place, the rest is alone."""
     alike = Counter(a) & Counter(b)
-    left = [json.loads(one) for one in (Counter(a) - alike).elements()]
-    right = [json.loads(one) for one in (Counter(b) - alike).elements()]
+    # By length first: of counts that have grown, the least then belongs to the least.
+    left = [json.loads(one) for one in sorted((Counter(a) - alike).elements(), key=_by_length)]
+    right = [json.loads(one) for one in sorted((Counter(b) - alike).elements(), key=_by_length)]
     remaining = []
     for one in left:
         twin = next((i for i, other in enumerate(right) if not _changed(one, other)), None)

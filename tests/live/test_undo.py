@@ -254,6 +254,20 @@ def test_undo_takes_back_a_merge(stage: Stage) -> None:
     assert stage.unchanged() == []
 
 
+def test_undo_brings_back_a_course_that_holds_the_same_graded_activities_twice(stage: Stage) -> None:
+    desk = stage.desk
+    [rich] = desk.ok("backup", "create", "RICH101", "--with", "grade_histories", "--download", str(desk.run.home),
+                     "--remove-remote")  # fmt: skip
+    course = desk.new(rich["path"], "twice")
+    desk.ok("restore", rich["path"], "--merge", f"id:{course}", "--only", "mod:assign", "--only", "mod:quiz",
+            "--allow", "same-backup", "--no-safety-backup")  # fmt: skip
+    before = snapshot(desk.site, course)
+    job = desk.ok("-y", "restore", str(stage.other), "--replace", f"id:{course}")["job"]
+    assert changes(before, snapshot(desk.site, course)) != []
+    stage.undo(job)
+    assert changes(before, snapshot(desk.site, course)) == []
+
+
 def test_undo_brings_people_back_who_were_unenrolled_meanwhile(stage: Stage) -> None:
     job = stage.replaced("--without", "users")["job"]
     stage.desk.site.php("""

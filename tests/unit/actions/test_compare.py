@@ -169,6 +169,17 @@ def test_history_may_grow_but_not_be_less_than_in_the_backup() -> None:
     assert differ(many, few).equal  # histories are off by default
 
 
+def test_histories_of_activities_of_one_name_are_paired_by_what_they_hold() -> None:
+    def histories(*counts: int) -> list[Identity]:
+        return [("grade_history", ("assign", "Essay", "item 0"), {"count": str(count)}) for count in counts]
+
+    backup = {**SITE, "source": "backup"}
+    assert differ(histories(24, 8), histories(16, 9), about_a=backup).real
+    assert differ(histories(24, 8), histories(16, 100), about_a=backup).equal
+    assert differ(histories(9, 10), histories(11, 10), about_a=backup).equal
+    assert differ(histories(16, 16), histories(24), about_a=backup).real
+
+
 def test_cohort_enrolments_and_what_came_with_them_stay_on_their_site() -> None:
     a: list[Identity] = [
         ("person", ("amy", "cohort"), {"status": "0"}),

@@ -114,6 +114,15 @@ def test_a_backup_without_people_names_nobody() -> None:
     assert any(name.startswith("subsection ") for name in sections)
 
 
+def test_each_of_two_grade_items_of_one_name_has_a_history_of_its_own(tmp_path: Path) -> None:
+    def change(name: str, data: bytes) -> bytes:
+        return data.replace("Compétence".encode(), "Oral d'été".encode()) if name == "gradebook.xml" else data
+
+    path = rewritten(RICH, tmp_path / "alike.mbz", change)
+    oral = ("course", "", "Oral d'été")
+    assert [facts for _, key, facts in things(path, "grade_history") if key == oral] == [{"count": "12"}] * 2
+
+
 def test_one_changed_grade_changes_one_thing(tmp_path: Path) -> None:
     def change(name: str, data: bytes) -> bytes:
         if not (name.startswith("activities/assign_") and name.endswith("/grades.xml")):
