@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moodlectl.actions import deeds, files
-from moodlectl.actions.naming import ItemWords, choose_items, find_course
+from moodlectl.actions.naming import ItemWords, choose_items, find_course, stored_word
 from moodlectl.actions.recording import Entry, recorded
 from moodlectl.errors import MoodlectlError, UsageError
 from moodlectl.ledger import Item
 from moodlectl.site.port import (
     AutomatedRun,
-    BackupFile,
     BackupMade,
     BackupRequest,
     Course,
@@ -114,7 +113,7 @@ def run(site: Site, planned: Planned, on_progress: OnProgress = no_progress) -> 
     with recorded(site, "backup", item, _asked(planned.wanted)) as entry:
         done = _make(site, planned, entry, on_progress)
         file = done.made.file
-        entry.end("done", file=stored(file), sha1=file.sha1, size=file.size, path=str(done.path or ""))
+        entry.end("done", file=stored_word(file), sha1=file.sha1, size=file.size, path=str(done.path or ""))
     return done
 
 
@@ -128,17 +127,22 @@ def _asked(wanted: Wanted) -> dict[str, object]:
 def _make(site: Site, planned: Planned, entry: Entry, on_progress: OnProgress) -> Done:
     folder = planned.wanted.download
     made = deeds.made(site, planned.request, entry, "backup", on_progress)
-    entry.note(file=stored(made.file), sha1=made.file.sha1, size=made.file.size)
+    entry.note(file=stored_word(made.file), sha1=made.file.sha1, size=made.file.size)
     if folder is None:
         return Done(planned.course, made, job=entry.job)
+    lies = f"The backup was made and lies on the site: {stored_word(made.file)}"
     try:
         path = files.free_name(folder, made.file.filename)
         got = site.download(made.file, path, on_progress)
+        lies = f"The backup was made and brought to {path}; the site may have it, too: {stored_word(made.file)}"
         files.check_is_of(path, planned.course, site.info().url)
         if planned.wanted.remove_remote:
             site.delete_backup(made.file)
     except MoodlectlError as error:
-        error.details.setdefault("backup_made", f"{planned.course.shortname}@{made.file.area}/{made.file.filename}")
+        error.details.setdefault("backup_made", stored_word(made.file))
+        raise
+    except KeyboardInterrupt as stop:
+        stop.__notes__ = [lies]  # what the broken-off step says of itself is not all
         raise
     return Done(planned.course, replace(made, file=got), path, planned.wanted.remove_remote, entry.job)
 
@@ -170,11 +174,18 @@ def run_all(
             planned.append(plan(site, course, wanted))
         except MoodlectlError as error:
             raise error if len(courses) == 1 else _nothing_begun(error, course) from error
+    made: list[str] = []
     for one in planned:
         assert isinstance(one, Planned)
         try:
             step = on_progress(one.course.shortname) if on_progress else no_progress
-            yield run(site, one, step)
+            done = run(site, one, step)
+            made.append(str(done.path or stored_word(done.made.file)))
+            yield done
+        except KeyboardInterrupt as stop:
+            if made:
+                stop.add_note(f"Done before that: {', '.join(made)}")
+            raise
         except MoodlectlError as error:
             if len(courses) == 1:
                 raise
@@ -185,8 +196,3 @@ def _nothing_begun(error: MoodlectlError, course: str) -> MoodlectlError:
     return type(error)(
         f"{course}: {error.message} No backup was begun.", error.hint, code=error.code, details=error.details
     )
-
-
-def stored(file: BackupFile) -> str:
-    """A stored backup as the command line writes it: ``BIO101@course/backup-….mbz``."""
-    return f"{file.course_shortname}@{file.area}/{file.filename}"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from moodlectl.actions.recording import Entry
+from moodlectl.actions.recording import NOTHING_CHANGED, Entry
 from moodlectl.errors import MoodlectlError, OutcomeUnknown, Unreachable
 from moodlectl.site.port import (
     BackupMade,
@@ -124,13 +124,14 @@ def _look_after_stop(site: Site, entry: Entry, stage: str, stop: KeyboardInterru
         if deed.unsettled:
             deed = site.settle_deed(number)
         if not deed.ended:
-            stop.add_note(f"The site still works on it: moodlectl job resume {entry.job}")
+            notes = [f"The site still works on it: moodlectl job resume {entry.job}"]
         elif deed.restored is not None or deed.made is not None:
-            stop.add_note(f"The site has finished it all the same: moodlectl job resume {entry.job}")
+            notes = [f"The site has finished it all the same: moodlectl job resume {entry.job}"]
         else:
-            message = deed.error.message if deed.error is not None else "Nothing was changed."
+            message = deed.error.message if deed.error is not None else NOTHING_CHANGED
             entry.end("failed", f"interrupted: {message}", **({"course_changed": True} if deed.changed else {}))
-            stop.add_note(message)
+            notes = [message]
+        stop.__notes__ = notes  # what is known now, in place of what the connection alone could tell
 
 
 def ended(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from moodlectl.errors import AccessError, Failed, MoodlectlError, Refused, UsageError
@@ -99,14 +98,19 @@ def download_recorded(
     site: Site, file: BackupFile, folder: Path, *, overwrite: bool = False, on_progress: OnProgress = no_progress
 ) -> tuple[BackupFile, Path]:
     """As ``download``, and write down who brought which file where: people's data may be in it. Writes the ledger."""
-    from moodlectl.actions.recording import recorded
+    from moodlectl.actions.naming import stored_word
+    from moodlectl.actions.recording import NOTHING_CHANGED, recorded
     from moodlectl.ledger import Item
 
-    word = f"{file.course_shortname}@{file.area}/{file.filename}"
+    word = stored_word(file)
     facts = {"sha1": file.sha1, "size": file.size, "has_users": file.has_users}
     item = Item(1, file.course_shortname, "download", "planned", source=word, target=str(folder), facts=facts)
     with recorded(site, "download", item, {}) as entry:
-        got, path = download(site, file, folder, overwrite=overwrite, on_progress=on_progress)
+        try:
+            got, path = download(site, file, folder, overwrite=overwrite, on_progress=on_progress)
+        except KeyboardInterrupt as stop:
+            stop.__notes__ = [f"{NOTHING_CHANGED} The same command goes on from what has come so far."]
+            raise
         entry.end("done", sha1=got.sha1, path=str(path))
     return got, path
 
@@ -126,14 +130,13 @@ def sha1_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha1").hexdigest()
 
 
-def delete_all(site: Site, files: Sequence[BackupFile]) -> None:
-    """Delete stored backups, each checked to be gone. Writes to the site and the ledger."""
+def delete_recorded(site: Site, file: BackupFile) -> None:
+    """Delete a stored backup, checked to be gone. Writes to the site and the ledger."""
+    from moodlectl.actions.naming import stored_word
     from moodlectl.actions.recording import recorded
     from moodlectl.ledger import Item
 
-    for file in files:
-        word = f"{file.course_shortname}@{file.area}/{file.filename}"
-        facts = {"sha1": file.sha1, "size": file.size}
-        item = Item(1, file.course_shortname, "delete", "planned", source=word, facts=facts)
-        with recorded(site, "delete", item, {}):
-            site.delete_backup(file)
+    facts = {"sha1": file.sha1, "size": file.size}
+    item = Item(1, file.course_shortname, "delete", "planned", source=stored_word(file), facts=facts)
+    with recorded(site, "delete", item, {}):
+        site.delete_backup(file)

@@ -54,6 +54,20 @@ _FIELDS: dict[str, Literal["id", "shortname", "idnumber"]] = {
 }
 
 
+def course_word(course_id: int, shortname: str) -> str:
+    """A COURSE that means that one: its short name, where that is not read as something else."""
+    try:
+        plain = parse_course(shortname) == CourseRef("shortname", shortname)
+    except UsageError:
+        plain = False
+    return shortname if plain and shortname.isprintable() and not shortname.startswith("-") else f"id:{course_id}"
+
+
+def stored_word(file: BackupFile) -> str:
+    """A stored backup as the command line writes it: ``BIO101@course/backup-….mbz``."""
+    return f"{course_word(file.course_id, file.course_shortname)}@{file.area}/{file.filename}"
+
+
 def _is_id(text: str) -> bool:
     return text.isascii() and text.isdigit()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from moodlectl.errors import MoodlectlError, OutcomeUnknown
 from moodlectl.ledger import Item, Ledger
@@ -85,7 +85,7 @@ def recorded(
         item = replace(item, facts={**item.facts, "acting": options.get("as_user") or info.username})
         job = ledger.begin(kind, site.name, info.url, options)
         ledger.start(job, item)
-        with _ending(site, _Single(ledger, job, item.facts)) as entry:
+        with _ending(site, _Single(ledger, job, item.facts), kept=kind in ACCOUNTED) as entry:
             yield entry
     finally:
         ledger.close()
@@ -100,14 +100,27 @@ def resumed(site: Site, job: int, path: Path | None = None) -> Iterator[Entry]:
     ledger = Ledger(path)
     try:
         item = ledger.adopt(job)
-        with _ending(site, _Single(ledger, job, item.facts)) as entry:
+        with _ending(site, _Single(ledger, job, item.facts), kept=False) as entry:
             yield entry
     finally:
         ledger.close()
 
 
+ACCOUNTED: Final = frozenset({"restore", "undo", "backup", "copy", "import"})
+"""The kinds of job that write down the stage they are at before a site begins with it."""
+
+NOTHING_CHANGED: Final = "Nothing had been changed on the site."
+
+
+def _so_far(entry: Entry) -> str:
+    """What an interrupted job has to say of the site when none of its steps has said it."""
+    if entry.facts.get("stage") is None:
+        return NOTHING_CHANGED
+    return f"What it had come to by then: moodlectl job resume {entry.job}"
+
+
 @contextmanager
-def _ending(site: Site, entry: Entry) -> Iterator[Entry]:
+def _ending(site: Site, entry: Entry, *, kept: bool) -> Iterator[Entry]:
     try:
         yield entry
         entry.end("done")
@@ -120,8 +133,10 @@ def _ending(site: Site, entry: Entry) -> Iterator[Entry]:
         entry.end("failed", error.message, code=error.code)
         raise
     except BaseException as error:
+        if kept and isinstance(error, KeyboardInterrupt) and not getattr(error, "__notes__", []):
+            error.add_note(_so_far(entry))
         notes = getattr(error, "__notes__", [])
-        harmless = any(note.startswith("Nothing had been changed") for note in notes)
+        harmless = any(note.startswith(NOTHING_CHANGED) for note in notes)
         entry.end("failed" if harmless else "unknown", f"{type(error).__name__}: {'; '.join(notes) or error}")
         raise
     finally:

@@ -196,7 +196,7 @@ def _after_backup(site: Site, entry: Entry, deed: Deed, _: OnProgress) -> Found:
         why = deed.error.message if deed.error is not None else "The site never began with the backup; there is none."
         return _nothing(entry, why)
     file = deed.made.file
-    word = f"{file.course_shortname}@{file.area}/{file.filename}"
+    word = naming.stored_word(file)
     entry.end("done", file=word, sha1=file.sha1, size=file.size)
     return Found(entry.job, "done", f"The backup was made and lies on the site: {word}", file=word)
 

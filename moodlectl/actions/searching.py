@@ -160,8 +160,7 @@ def _word(held: Manifest, module: str, title: str, cmid: int) -> str:
 
 def bring_back(course: Course, hit: Hit) -> str:
     """The command that brings one item back into the course, quoted for a shell."""
-    plain = course.shortname.strip() and not course.shortname.isdigit() and ":" not in course.shortname
-    name = course.shortname if plain and not course.shortname.startswith("-") else f"id:{course.id}"
+    name = naming.course_word(course.id, course.shortname)
     words = ["moodlectl", "restore", f"{name}@{hit.file.area}/{hit.file.filename}", "--merge", name, "--only", hit.word]
     if hit.userdata:
         words += ["--userdata", hit.word]

@@ -11,6 +11,7 @@ import typer
 
 from moodlectl.cli import backup_search, backup_users, output, rewrite
 from moodlectl.cli.state import Output, State
+from moodlectl.cli.tried import Tried
 from moodlectl.cli.words import (
     As,
     NoUserdata,
@@ -103,17 +104,17 @@ def _print_plans(state: State, plans: Sequence[tuple[action.Planned, Sequence[Se
 
 def _print_made(state: State, results: Sequence[action.Done | action.NotDone]) -> None:
     from moodlectl.actions import backup as action
-    from moodlectl.errors import SomeFailed
+    from moodlectl.actions import naming
 
     done = [r for r in results if isinstance(r, action.Done)]
     failed = [r for r in results if isinstance(r, action.NotDone)]
     rows = [_made_record(result) for result in done]
     if state.output is Output.table:
         for result, row in zip(done, rows, strict=True):
-            where = row.get("path") or action.stored(result.made.file)
+            where = row.get("path") or naming.stored_word(result.made.file)
             size = output.size(result.made.file.size)
             sys.stdout.write(f"{output.plain(where)}\n")
-            kept = "removed from the site" if result.removed else action.stored(result.made.file)
+            kept = "removed from the site" if result.removed else naming.stored_word(result.made.file)
             output.remark(
                 state, f"{result.course.shortname}: {size} in {result.made.seconds:.1f} s, sha1 {row['sha1']}, {kept}"
             )
@@ -122,15 +123,9 @@ def _print_made(state: State, results: Sequence[action.Done | action.NotDone]) -
     for result in done:
         for warning in result.made.warnings:
             output.warn(f"{result.course.shortname}: {warning}")
-    if failed:
-        raise SomeFailed(
-            f"{len(failed)} of {len(results)} backups failed.",
-            failed[0].error.hint,
-            details={
-                "done": [r.course.shortname for r in done],
-                "failed": [f"{r.course}: {r.error.message}" for r in failed],
-            },
-        )
+    Tried(
+        "backups", [r.course.shortname for r in done], [(r.course, r.error) for r in failed]
+    ).tell()
 
 
 def _made_record(result: action.Done) -> dict[str, Any]:
@@ -212,21 +207,23 @@ def download(
     from moodlectl.actions import files
 
     state = state_of(ctx)
-    rows = []
+    tried = Tried("downloads")
     with closing(state.open_site()) as site:
-        stored = [_stored(site, word, as_user) for word in backups]
+        stored = {word: _stored(site, word, as_user) for word in backups}
         with output.progress(state) as on_progress:
-            for file in stored:
-                got, path = files.download_recorded(
-                    site, file, folder, overwrite=overwrite, on_progress=on_progress
-                )
-                rows.append(file_record(got, path))
+            for word, file in stored.items():
+                with tried.one(word, of=len(stored)) as done:
+                    got, path = files.download_recorded(
+                        site, file, folder, overwrite=overwrite, on_progress=on_progress
+                    )
+                    done(file_record(got, path))
     if state.output is Output.table:
-        for row in rows:
+        for row in tried.rows:
             sys.stdout.write(output.plain(row["path"]) + "\n")
             output.remark(state, f"{output.size(row['size'])}, sha1 {row['sha1']}")
-        return
-    output.emit(state, rows)
+    else:
+        output.emit(state, tried.rows)
+    tried.tell()
 
 
 def _stored(site: Any, word: str, owner: str | None) -> Any:
@@ -285,10 +282,11 @@ def verify(
     from moodlectl.errors import Failed
 
     state = state_of(ctx)
-    rows: list[dict[str, Any]] = []
+    tried = Tried("files")
     for path in paths:
-        with output.progress(state) as on_progress:
-            rows.append(inspecting.verify(path, on_progress))
+        with tried.one(str(path), of=len(paths)) as done, output.progress(state) as on_progress:
+            done(inspecting.verify(path, on_progress))
+    rows = tried.rows
     if state.output is Output.table:
         for row in rows:
             told = "ok" if row["ok"] else "NOT WHOLE"
@@ -300,6 +298,7 @@ def verify(
                 sys.stdout.write(f"  {output.plain(output.indented(problem['message']))}\n")
     else:
         output.emit(state, rows)
+    tried.tell()
     broken = [row["path"] for row in rows if not row["ok"]]
     if broken:
         raise Failed(
@@ -320,23 +319,29 @@ def delete(
 ) -> None:
     """Delete backups from the site. Asks first."""
     from moodlectl.actions import files
+    from moodlectl.actions.naming import stored_word
 
     state = state_of(ctx)
+    tried = Tried("deletions")
     with closing(state.open_site()) as site:
-        stored = [_stored(site, word, as_user) for word in backups]
-        for file in stored:
+        stored = {word: _stored(site, word, as_user) for word in backups}
+        for file in stored.values():
             output.remark(
                 state,
-                f"{file.course_shortname}@{file.area}/{file.filename}  {output.size(file.size)}  "
+                f"{stored_word(file)}  {output.size(file.size)}  "
                 f"{file.timecreated.astimezone():%Y-%m-%d %H:%M}",
             )
         number = "this backup" if len(stored) == 1 else f"these {len(stored)} backups"
         output.confirm(state, f"Delete {number} from {site.info().url}?", refusal="Nothing was deleted")
-        files.delete_all(site, stored)
+        for word, file in stored.items():
+            with tried.one(word, of=len(stored)) as done:
+                files.delete_recorded(site, file)
+                done({**file_record(file), "deleted": True})
     if state.output is not Output.table:
-        output.emit(state, [{**file_record(f), "deleted": True} for f in stored])
+        output.emit(state, tried.rows)
     else:
-        output.remark(state, f"deleted {len(stored)}")
+        output.remark(state, f"deleted {len(tried.rows)}")
+    tried.tell()
 
 
 @app.command("automated")

@@ -37,13 +37,14 @@ def search(
 ) -> None:
     """In which backups of a course an item still lives, newest first, and the command that brings it back."""
     from moodlectl.actions import searching
+    from moodlectl.actions.naming import stored_word
     from moodlectl.errors import NotFound
 
     state = state_of(ctx)
     with closing(state.open_site()) as site, output.progress(state) as on_progress:
         query = searching.Query(text, areas_of(area), as_user, download)
         found = searching.run(site, course, query, on_progress)
-    unread = [f"{one.file.course_shortname}@{one.file.area}/{one.file.filename}: {one.why}" for one in found.unread]
+    unread = [f"{stored_word(one.file)}: {one.why}" for one in found.unread]
     if not found.hits:
         raise NotFound(
             f"'{text}' is in no title in the {found.looked} backups of {found.course.shortname} that were looked into.",

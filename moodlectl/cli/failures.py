@@ -22,6 +22,8 @@ def report(error: BaseException, *, as_json: bool) -> int:
     """Print one error on standard error and return its exit status."""
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        return _nobody_reads()  # so rich ends a program of its own accord
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, KeyboardInterrupt | typer.Abort | EOFError):
@@ -47,7 +49,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
 def _interrupted(error: BaseException, *, as_json: bool) -> int:
     notes = getattr(error, "__notes__", [])
     wanted = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped: no answer was given"
-    message = ". ".join([wanted, *notes])
+    message = ". ".join([wanted, *(note.removesuffix(".") for note in notes)]) + ("." if notes else "")
     _print(MoodlectlError(message, code="interrupted"), as_json=as_json)
     return 143 if "SIGTERM" in error.args else 129 if "SIGHUP" in error.args else 130
 

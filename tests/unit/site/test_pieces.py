@@ -7,7 +7,7 @@ import os
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from moodlectl.errors import Unreachable
@@ -20,6 +20,7 @@ def fetch(offset: int, length: int) -> bytes:
     return CONTENT[offset : offset + length]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(
     some.lists(some.tuples(some.integers(0, len(CONTENT) + 10), some.integers(0, 3 * BLOCK)), max_size=12),
     some.sampled_from([0, 100, BLOCK, BLOCK + 5]),
