@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +186,14 @@ class Stage:
     def unchanged(self) -> list[str]:
         return changes(self.before, snapshot(self.desk.site, self.course))
 
+    def logged(self, until: int) -> int:
+        """Lines of the site's log that are of the course itself."""
+        found = self.desk.site.sql(
+            f"SELECT COUNT(*) FROM {{logstore_standard_log}} WHERE courseid = {self.course} AND contextlevel = 50"
+            f" AND timecreated < {until}"
+        )
+        return int(found[0][0])
+
     def replaced(self, *words: str) -> dict[str, Any]:
         done: dict[str, Any] = self.desk.ok("-y", "restore", str(self.other), "--replace", f"id:{self.course}", *words)
         return done
@@ -241,10 +250,12 @@ def test_undo_brings_back_all_that_a_replace_with_settings_deleted(stage: Stage)
 
 
 def test_undo_done_twice_doubles_nothing(stage: Stage) -> None:
+    logged = stage.logged(now := int(time.time()))
     job = stage.replaced("--skip", "mod:page")["job"]
     stage.undo(job)
     stage.undo(job)
     assert stage.unchanged() == []
+    assert stage.logged(now) == logged > 20  # the log of a course outlives what it holds
 
 
 def test_undo_takes_back_a_merge(stage: Stage) -> None:

@@ -219,6 +219,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $job->state = 'executing';
         $job->deed->phase($job->mode === 'replace' ? 'deleting' : 'executing', ['changed' => $job->mode !== 'new']);
         $since = time();
+        $lastlog = moodlectl_restore_last_log($job);
         $job->controller->execute_plan();
         if ($job->controller->get_status() != backup::STATUS_FINISHED_OK) {
             throw new moodlectl_error('failed', 'not_finished', 'Moodle ended the restore without finishing it.');
@@ -228,6 +229,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $settings = moodlectl_restore_settings_used($job);
         moodlectl_restore_place($job, $activities, $sections);
         moodlectl_restore_trim_history($job, $activities, !empty($settings['grade_histories']) ? $since : null);
+        moodlectl_restore_trim_logs($job, !empty($settings['logs']) ? $lastlog : null);
         moodlectl_restore_results($job);
         moodlectl_restore_afterwards($job);
         moodlectl_restore_order_methods($job, $methods);

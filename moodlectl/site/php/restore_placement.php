@@ -175,6 +175,43 @@ function moodlectl_restore_leave_course(moodlectl_restore_job $job) {
     }
 }
 
+/** The last row of the site's own log, before a restore adds to it; null where it keeps none, or nothing is in it. */
+function moodlectl_restore_last_log(moodlectl_restore_job $job) {
+    global $DB;
+    if ($job->mode === 'new' || !$DB->get_manager()->table_exists('logstore_standard_log')) {
+        return null;
+    }
+    return (int)$DB->get_field_sql('SELECT MAX(id) FROM {logstore_standard_log}') ?: null;
+}
+
+/**
+ * Takes out of the log what the restore has written there a second time. Emptying a course leaves its log where it is,
+ * and a restore inserts every line of the backup's (restore_logstore_standard_subplugin, 3.9 to 5.1): what was logged in
+ * the course itself would stand there twice, after the next restore four times. Lines of activities that come back
+ * belong to new contexts, and stay. Object ids are not compared, since those of a restored line are mapped or lost, nor where it came from, which
+ * no backup tells.
+ */
+function moodlectl_restore_trim_logs(moodlectl_restore_job $job, $last) {
+    global $DB;
+    if ($last === null) {
+        return;
+    }
+    $same = ['anonymous', 'timecreated', 'contextid', 'eventname', 'userid'];
+    $maybe = ['relateduserid' => '0', 'realuserid' => '0', 'ip' => "''"];
+    $where = array_map(function($field) {
+        return "o.$field = n.$field";
+    }, $same);
+    foreach ($maybe as $field => $nothing) {
+        $where[] = "COALESCE(o.$field, $nothing) = COALESCE(n.$field, $nothing)";
+    }
+    $twice = $DB->get_fieldset_sql('SELECT n.id FROM {logstore_standard_log} n WHERE n.courseid = ? AND n.id > ?
+        AND EXISTS (SELECT 1 FROM {logstore_standard_log} o WHERE o.courseid = n.courseid AND o.id <= ? AND '
+        . implode(' AND ', $where) . ')', [$job->course->id, $last, $last]);
+    foreach (array_chunk($twice, 1000) as $ids) {
+        $DB->delete_records_list('logstore_standard_log', 'id', $ids);
+    }
+}
+
 /**
  * Takes out of the history of grades what the restore itself wrote into it, where the backup's own was brought: items
  * that come back have the history they had (lib/grade/grade_object.php insert, source "restore", 3.9 to 5.1).
