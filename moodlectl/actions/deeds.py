@@ -111,6 +111,10 @@ def _truth(
     if deed.error is None or not isinstance(error, OutcomeUnknown):
         raise error
     deed.error.details.update({**error.details, **deed.error.details})
+    if deed.error.code == "client_gone" and not deed.changed:
+        # The connection was cut, and the site has taken back what it had begun for us.
+        deed.error.details["retry"] = True
+        deed.error.hint = deed.error.hint or "The connection was cut, and nothing was changed by this: try again."
     raise deed.error from error
 
 

@@ -36,6 +36,8 @@ from moodlectl.site.port import (
 
 BACKUP, FETCH, CONTENTS, RESTORE, FINISH, OLD = "backup", "fetch", "contents", "restore", "finish", "old"
 ALL = (BACKUP, FETCH, CONTENTS, RESTORE, FINISH, OLD)
+TRIES = 3
+"""How often at most one course is tried again because the connection was cut under a deed."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,25 @@ class Moves:
             except (OutcomeUnknown, Unreachable):
                 raise  # will be asked for again
             except MoodlectlError as error:
+                if self._worth_another_try(work, error):
+                    raise
                 with suppress(MoodlectlError):
                     self.tidy(work)
                 self.forget(work)
                 raise _in_words_of_a_plan(error) from error
 
         return do
+
+    def _worth_another_try(self, work: Work, error: MoodlectlError) -> bool:
+        """Whether nothing happened, and only the connection is to blame: that is tried again, but not for ever."""
+        if not error.details.pop("retry", False):
+            return False
+        tried = int(work.facts.get("tried_again") or 0)
+        if tried >= TRIES:
+            return False
+        work.note(tried_again=tried + 1)
+        error.details["retry"] = True
+        return True
 
     # --- from the old course to the new ---------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ class Moving:
     tag: str
     courses: int
     kills: int
+    befell: dict[str, int] = field(default_factory=dict)
     dice: random.Random = field(default_factory=lambda: random.Random(2027))
 
     def begin(self) -> subprocess.Popen[str]:
@@ -99,17 +100,31 @@ def moving(request: pytest.FixtureRequest, moodles: dict[str, rig.LiveMoodle], t
         yield Moving(old, new, new.run, plan, tag, courses, kills)
 
 
-def ended_or_killed(process: subprocess.Popen[str], seconds: float) -> int | None:
-    """Its exit status if it ended by itself within that time; else it is killed."""
+def ended_or_killed(moving: Moving, process: subprocess.Popen[str]) -> int | None:
+    """Its exit status if it ended by itself; else it is killed at a moment that the dice tell.
+
+    Moments are counted in beginnings and ends of steps, so that the kills spread over the whole batch however fast the
+    machine is; a course has twelve at most.
+    """
+    moments = moving.dice.randrange(2 * moving.courses * 12 // (moving.kills + 4))
+    while process.poll() is None and steps_told(moving) < moments:
+        time.sleep(0.05)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        status = None
-    else:
-        status = process.returncode
-    return status
+        process.wait(moving.dice.uniform(0, 2))
+    return killed(process)
+
+
+def killed(process: subprocess.Popen[str]) -> int | None:
+    """Its exit status if it has ended by itself; else it is killed."""
+    if process.poll() is not None:
+        return process.returncode
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return None
+
+
+def steps_told(moving: Moving) -> int:
+    return (moving.run.home / "events").read_bytes().count(b'"event": "step"')
 
 
 def children(pid: int) -> list[int]:
@@ -130,7 +145,7 @@ def cut_ssh(moving: Moving) -> int | None:
         for pid in children(process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    return ended_or_killed(process, moving.dice.uniform(2, 6))
+    return ended_or_killed(moving, process)
 
 
 def restart_web(moving: Moving) -> int | None:
@@ -147,7 +162,7 @@ def restart_web(moving: Moving) -> int | None:
             for pid in pids:
                 os.kill(pid, how)
             time.sleep(4)
-    return ended_or_killed(process, moving.dice.uniform(2, 6))
+    return ended_or_killed(moving, process)
 
 
 def web_servers(site: rig.LiveMoodle) -> list[int]:
@@ -165,10 +180,15 @@ def fill_disk(moving: Moving) -> int | None:
     place = moving.new.site.dataroot / "temp" / "backup"
     settled(moving)
     if not rig.AS_ROOT or not place.is_dir():
-        return ended_or_killed(moving.begin(), moving.dice.uniform(1, 8))
+        return ended_or_killed(moving, moving.begin())
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0777", "moodlectl-test", str(place)], check=True)
     try:
-        status = ended_or_killed(moving.begin(), moving.dice.uniform(10, 15))
+        process = moving.begin()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moving.dice.uniform(10, 15))
+        told = (moving.run.home / "events").read_text(encoding="utf-8")
+        moving.befell["no room"] = told.count("disk space") + told.count("disk is full") + told.count("could not be written")
+        status = killed(process)
         settled(moving)
     finally:
         while subprocess.run(["umount", str(place)], capture_output=True).returncode:
@@ -196,13 +216,14 @@ def settled(moving: Moving, seconds: float = 60) -> None:
 def test_whatever_befalls_a_batch_every_course_arrives_once_or_its_failure_is_true(moving: Moving) -> None:
     before = [desks.traces(desk) for desk in (moving.old, moving.new)]
     status, kills = None, 0
-    extra = {1: cut_ssh, 2: restart_web, 3: fill_disk}
+    quarter = moving.kills // 4
+    extra = {quarter: cut_ssh, 2 * quarter: restart_web, 3 * quarter: fill_disk}
     while kills < moving.kills and (status is None or moving.job()["state"] == "paused"):
         fault = extra.get(kills)
         if fault is not None:
             status = fault(moving)
         else:
-            status = ended_or_killed(moving.begin(), moving.dice.uniform(1, 8))
+            status = ended_or_killed(moving, moving.begin())
         kills += status is None
         print(f"kill {kills}: {moving.job()['totals']}", flush=True)
     if status is None or moving.job()["state"] == "paused":
@@ -210,9 +231,10 @@ def test_whatever_befalls_a_batch_every_course_arrives_once_or_its_failure_is_tr
         status = process.wait(3600)
         print(f"the last: exit status {status}", (moving.run.home / "errors").read_text()[-2000:], flush=True)
     job = moving.job()
-    print(json.dumps(job["totals"]), kills, "kills", [(i["course"], i["message"]) for i in job["items"] if i["message"]])
+    print(moving.befell, json.dumps(job["totals"]), kills, "kills", [(i["course"], i["message"]) for i in job["items"] if i["message"]])
     wanted = moving.kills if moving.courses > 10 else 3
     assert kills >= wanted, "it was over before all that should could befall it"
+    assert moving.befell.get("no room", 1) or moving.courses <= 10, "the full disk was not met with"
     assert job["totals"]["unknown"] == job["totals"]["pending"] == 0
     assert sum(job["totals"].values()) == moving.courses
     assert (status == 0) == (job["totals"]["failed"] == 0)

@@ -14,10 +14,10 @@ import pytest
 from moodlectl.actions import engine, migrate, previews, rollover
 from moodlectl.actions.planning import Resolution
 from moodlectl.actions.steps import Recipe, Step, Work
-from moodlectl.errors import UsageError
+from moodlectl.errors import Failed, OutcomeUnknown, UsageError
 from moodlectl.ledger_batch import Reader
 from moodlectl.plans import Plan, read_plan
-from moodlectl.site.port import Arrangement, CourseRef
+from moodlectl.site.port import Arrangement, CourseRef, Deed
 from moodlectl.site.practice import PracticeSite
 
 TODAY = date(2026, 11, 25)
@@ -291,6 +291,34 @@ def test_a_migration_brings_all_courses_and_then_only_what_has_changed(bench: Be
     assert "manager1" in {person.username for person in new.course_facts(target.id).people}
     assert bench.facts["RICH101-m"]["course"] == target.id == first
     new.close()
+
+
+@pytest.mark.parametrize(("deed", "times", "state"), [("backup", 2, "done"), ("restore", 1, "done"), ("backup", 99, "failed")])
+def test_a_connection_cut_under_a_deed_is_tried_again_but_not_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, deed: str, times: int, state: str
+) -> None:
+    """As ssh that dies: the site notices that nobody listens any more, and takes back what it had begun."""
+    real, cut, asked = PracticeSite.deed, set[str](), list[str]()
+    really = getattr(PracticeSite, deed)
+
+    def cut_off(site: PracticeSite, request: Any, on_progress: Any = None) -> Any:
+        asked.append(request.deed)
+        if len(asked) > times:
+            return really(site, request, on_progress)
+        cut.add(request.deed)
+        raise OutcomeUnknown("The connection was lost.")
+
+    def account(site: PracticeSite, number: str) -> Deed:
+        error = Failed("Whoever asked for this has gone away.", code="client_gone")
+        return Deed(number, True, phase="failed", error=error) if number in cut else real(site, number)
+
+    monkeypatch.setattr(PracticeSite, deed, cut_off)
+    monkeypatch.setattr(PracticeSite, "deed", account)
+    monkeypatch.setattr(engine, "PAUSES", (0.0,))
+    plan = '[[course]]\ntemplatecourse = "GEO200"\nshortname = "GEO-m"\nidnumber = ""\ncategory_path = "Here"\ncreate_categories = true\n'
+    assert bench.run(plan, "migrate") == {"GEO-m": state}
+    assert len(asked) == (4 if state == "failed" else times + 1) == len({*asked})
+    assert bench.names("b").count("GEO-m") == (state == "done")
 
 
 def test_a_target_that_was_changed_meanwhile_is_not_overwritten(bench: Bench) -> None:
