@@ -53,8 +53,5 @@
     head.querySelector("button").addEventListener("click", function () { sort(head); });
   });
   search.addEventListener("input", filter);
-  window.addEventListener("beforeprint", function () {
-    document.querySelectorAll("details").forEach(function (one) { one.open = true; });
-  });
   filter();
 }());

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,8 @@ from moodlectl.errors import Failed
 from moodlectl.ledger_batch import Reader
 from moodlectl.version import __version__
 
+NAMED = 200
+"""So many courses at most are named that failed for the same cause."""
 STATES = ("done", "failed", "unknown", "skipped", "pending")
 _TITLES = {"rollover": "Rollover", "migrate": "Migration"}
 _COLUMNS = ("Course", "State", "New course", "Size", "Time taken", "Began", "Differences", "Note")
@@ -45,7 +47,7 @@ def _page(reader: Reader, summary: Summary, file: IO[str]) -> None:
         file.write(piece)
     for piece in timeline(reader):
         file.write(piece)
-    for section in (_troubles(summary), _differences(summary), _slowest(summary), _courses(reader)):
+    for section in (_troubles(summary), _differences(summary), _slowest(summary), _courses(reader, summary)):
         for piece in section:
             file.write(piece)
     now = datetime.now().astimezone()
@@ -101,7 +103,7 @@ def _verdict(summary: Summary, count: int) -> str:
         told = f"{totals['done']} of {count} courses are done."
     for state, words in (
         ("failed", "{} failed; below it says why, and what to do."),
-        ("unknown", "Of {} it is not known yet how it ended."),
+        ("unknown", "Not known yet how it ended: {}."),
         ("skipped", "{} needed nothing done."),
         ("pending", "Still to be done: {}."),
     ):
@@ -113,25 +115,40 @@ def _verdict(summary: Summary, count: int) -> str:
 
 
 def _troubles(summary: Summary) -> Iterator[str]:
+    """What failed, a card for each cause: a hundred courses that met with the same are told of once."""
     if not summary.troubles:
         return
-    yield '<section id="failures">\n<h2>What failed, and what to do about it</h2>\n'
+    causes: dict[tuple[str | None, ...], list[Account]] = {}
     for one in summary.troubles:
-        item = one.item
-        extra = " unknown-card" if item.state == "unknown" else ""
-        where = f" at <em>{text(one.step)}</em>" if one.step else ""
-        yield f'<div class="card trouble{extra}"><h3><bdi>{text(item.course)}</bdi> '
-        yield f'<span class="state {text(item.state)}">{text(item.state)}</span>{where}</h3>\n'
-        yield f"<p>{lines(item.message or 'Nobody wrote down how it ended.')}</p>\n"
-        hint = one.hint or (f"Find out: moodlectl job resume {summary.job.id}" if item.state == "unknown" else "")
-        if hint:
-            yield f'<p class="hint"><strong>What to do:</strong> {lines(hint)}</p>\n'
-        yield f'<p class="soft small">{_asked(one)}</p>\n'
-        if one.details:
-            evidence = json.dumps(dict(one.details), ensure_ascii=False, indent=1, default=str)
-            yield f"<details><summary>Evidence</summary><pre>{text(evidence[:20000])}</pre></details>\n"
-        yield "</div>\n"
+        causes.setdefault((one.item.state, one.step, one.item.message, one.hint, one.code), []).append(one)
+    yield '<section id="failures">\n<h2>What failed, and what to do about it</h2>\n'
+    for same in causes.values():
+        yield from _trouble(same, summary.job.id)
     yield "</section>\n"
+
+
+def _trouble(same: Sequence[Account], job: int) -> Iterator[str]:
+    one, item = same[0], same[0].item
+    extra = " unknown-card" if item.state == "unknown" else ""
+    where = f" at <em>{text(one.step)}</em>" if one.step else ""
+    who = f"<bdi>{text(item.course)}</bdi>" if len(same) == 1 else f"{len(same)} courses"
+    yield f'<div class="card trouble{extra}"><h3>{who} '
+    yield f'<span class="state {text(item.state)}">{text(item.state)}</span>{where}</h3>\n'
+    yield f"<p>{lines(item.message or 'Nobody wrote down how it ended.')}</p>\n"
+    hint = one.hint or (f"Find out: moodlectl job resume {job}" if item.state == "unknown" else "")
+    if hint:
+        yield f'<p class="hint"><strong>What to do:</strong> {lines(hint)}</p>\n'
+    if len(same) == 1:
+        yield f'<p class="soft small">{_asked(one)}</p>\n'
+    else:
+        named = ", ".join(f"<bdi>{text(each.item.course)}</bdi>" for each in same[:NAMED])
+        more = f" and {len(same) - NAMED} more, in the table below" if len(same) > NAMED else ""
+        yield f"<p>{named}{more}</p>\n"
+    if one.details:
+        whose = f" of {text(item.course)}" if len(same) > 1 else ""
+        evidence = json.dumps(dict(one.details), ensure_ascii=False, indent=1, default=str)
+        yield f"<details><summary>Evidence{whose}</summary><pre>{text(evidence[:20000])}</pre></details>\n"
+    yield "</div>\n"
 
 
 def _asked(one: Account) -> str:
@@ -169,7 +186,7 @@ def _slowest(summary: Summary) -> Iterator[str]:
     yield "</div>\n</section>\n"
 
 
-def _courses(reader: Reader) -> Iterator[str]:
+def _courses(reader: Reader, summary: Summary) -> Iterator[str]:
     yield '<section>\n<h2>Every course</h2>\n<div class="tools"><input id="search" type="search" '
     yield 'placeholder="Find a course, a word of a message…" aria-label="Find">\n'
     yield '<button type="button" data-state="" aria-pressed="true">all</button>\n'
@@ -184,17 +201,18 @@ def _courses(reader: Reader) -> Iterator[str]:
         yield f'<th scope="col"{number}><button type="button">{name}</button></th>'
     yield "</tr></thead>\n<tbody>\n"
     seconds = durations(reader)
+    days = summary.began.astimezone().date() != summary.ended.astimezone().date()
     for item in reader.items():
-        yield _row(account(item, seconds.get(item.seq)))
+        yield _row(account(item, seconds.get(item.seq)), days=days)
     yield "</tbody></table>\n</section>\n"
 
 
-def _row(one: Account) -> str:
+def _row(one: Account, *, days: bool) -> str:
     item = one.item
     state = item.state if item.state in STATES else "pending"
-    said = " ".join(part for part in (item.message or "", one.hint, *one.warnings) if part)
+    said = " ".join(part for part in (item.message or "", *one.warnings) if part)
     if one.links:
-        said = f"{said} {one.links} links to the old site.".strip()
+        said = f"{said} {one.links} link{'s' if one.links > 1 else ''} to the old site.".strip()
     began = item.started.timestamp() if item.started else 0
     link = f'<a href="{text(one.url)}" rel="noreferrer">{text(address(one.url))}</a>' if one.url else ""
     cells = (
@@ -203,7 +221,7 @@ def _row(one: Account) -> str:
         _cell("New course", link),
         _cell("Size", size(one.size) if one.size else "", one.size, number=True),
         _cell("Time taken", duration(one.seconds) if item.started else "", one.seconds, number=True),
-        _cell("Began", when(item.started) if item.started else "", began),
+        _cell("Began", when(item.started, day=days) if item.started else "", began),
         _cell("Differences", str(len(one.differences)) if one.differences else "", len(one.differences)),
         _cell("Note", lines(said)),
     )

@@ -28,14 +28,14 @@ def lines(value: str) -> str:
 
 
 def address(url: str) -> str:
-    """A course's address in few letters: the site's, and the course's number."""
-    found = re.fullmatch(r"https?://(.+)/course/view\.php\?id=(\d+)", url)
-    return f"{found[1]}, course {found[2]}" if found else url.partition("://")[2]
+    """A course's address in few letters: its number on its site."""
+    found = re.fullmatch(r"https?://.+/course/view\.php\?id=(\d+)", url)
+    return f"course {found[1]}" if found else url.partition("://")[2]
 
 
-def when(moment: datetime) -> str:
-    """A time in this machine's zone."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+def when(moment: datetime, *, day: bool = True) -> str:
+    """A time in this machine's zone, with its day or without."""
+    return f"{moment.astimezone():{'%Y-%m-%d %H:%M' if day else '%H:%M:%S'}}"
 
 
 def duration(seconds: float) -> str:

@@ -207,7 +207,8 @@ def _amount(place: Place) -> str:
     if place.waits or not place.phase:
         return ""
     if place.bytes:
-        return f"{100 * place.done / place.total:.0f}% of {size(place.total)}" if place.total else size(place.done)
+        amount = f"{100 * place.done / place.total:.0f}% of {size(place.total)}" if place.total else size(place.done)
+        return f"{place.phase} {amount}"
     return place.phase
 
 

@@ -317,9 +317,11 @@ def _account(state: State, told: Any, addresses: Path | None) -> None:
         total = sum(told.links.values())
         worst = sorted(told.links.items(), key=lambda one: -one[1])[:5]
         shown = ", ".join(f"{name} {count}" for name, count in worst)
-        output.warn(f"{total} links in {len(told.links)} courses lead to the old site: {shown}")
+        links = "1 link leads" if total == 1 else f"{total} links in {len(told.links)} courses lead"
+        output.warn(f"{links} to the old site: {shown}")
     for name, count in told.methods.items():
-        output.warn(f"{count} courses have an enrolment method that the new site has not: {name}")
+        have = "One course has" if count == 1 else f"{count} courses have"
+        output.warn(f"{have} an enrolment method that the new site has not: {name}")
     if addresses is not None:
         action.write_addresses(addresses, told.addresses)
         output.remark(state, f"{len(told.addresses)} old addresses with their new ones: {addresses}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -87,6 +88,24 @@ def test_what_strangers_wrote_stays_text(made: tuple[Path, reporting.Summary]) -
     assert "default-src 'none'" in source
 
 
+def test_courses_that_failed_for_the_same_cause_are_told_of_once(tmp_path: Path) -> None:
+    job = samplejob.make(tmp_path / "ledger.sqlite", 300)
+    database = sqlite3.connect(tmp_path / "ledger.sqlite")
+    database.execute("UPDATE item SET message='The same for all.' WHERE state='failed'")
+    database.commit()
+    database.close()
+    reader = Reader(job, tmp_path / "ledger.sqlite")
+    summary = reporting.summary(reader)
+    reportpage.write(reader, summary, tmp_path / "report.html")
+    reader.close()
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    failed = [one.item.course for one in summary.troubles if one.item.state == "failed"]
+    assert f"<h3>{len(failed)} courses" in source
+    section = source.partition('id="failures"')[2].partition("</section>")[0]
+    assert section.count("The same for all.") == 1
+    assert all(f"<bdi>{text(name)}</bdi>" in section for name in failed)
+
+
 def test_a_new_address_that_is_no_web_address_is_no_link(tmp_path: Path) -> None:
     from moodlectl.ledger import Item
 
@@ -136,6 +155,10 @@ def test_in_a_browser_it_fits_sorts_filters_and_asks_nobody(made: tuple[Path, re
         assert page.run(shown) == 10
         assert page.run("document.getElementById('count').textContent") == "10 of 40 courses"
         assert page.run("document.title") == "Migration, job 1"
+        page.open(made[0], 700, dark=True)
+        page.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        assert page.run("getComputedStyle(document.getElementById('courses')).display") == "table"
+        assert page.run("getComputedStyle(document.querySelector('.tile .done')).color") == "rgb(27, 127, 75)"
         assert page.console == []
         assert {url.partition(":")[0] for url in page.requests} == {"file"}
     finally:
