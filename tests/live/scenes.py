@@ -15,7 +15,7 @@ import pytest
 import rig
 from desks import Desk, opened
 from faults import Account, Moment, Running
-from snapshots import changes, snapshot
+from snapshots import NAME_BADGES, changes, snapshot
 
 from moodlectl import ledger
 
@@ -160,6 +160,8 @@ def prepare(desk: Desk, work: Path, number: str) -> Scene:
     desk.site.php(DRESS, id=course, idnumber=f"faults-{desk.category}-{number}")
     desk.site.php(MAKE_BIG, id=course, bytes=BIG // 3, area="overviewfiles")
     other = desk.new(rich["path"], "other", "--fullname", "Another one", "--skip", "mod:glossary")
+    for each in (course, other):
+        desk.site.php(NAME_BADGES, id=each, course=course)
     told = desk.site.php(MAKE_BIG, id=other, bytes=BIG, area="summary")
     [big] = desk.ok("backup", "create", "other", "--download", str(work), "--remove-remote")
     desk.site.php("""

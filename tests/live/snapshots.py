@@ -124,7 +124,8 @@ $out['badge criteria'] = $rows("SELECT b.name, c.criteriatype, c.method, m.name,
     ON b.id = c.badgeid LEFT JOIN {badge_criteria_param} p ON p.critid = c.id AND c.criteriatype = 1
     LEFT JOIN {course_modules} cm ON p.name = " . $DB->sql_concat("'module_'", 'cm.id') . " LEFT JOIN {modules} m ON m.id = cm.module
     WHERE b.courseid = ?", [$id]);
-$out['archived badges'] = $rows("SELECT id FROM {badge} WHERE type = 1 AND status = 4");
+// Others may empty courses on the same site: only those that were given the name of this one count.
+$out['archived badges'] = $rows("SELECT name FROM {badge} WHERE type = 1 AND status = 4 AND name LIKE ?", ["% of $id"]);
 $out['notes'] = $rows("SELECT u.username, p.content, p.publishstate, p.created, p.usermodified FROM {post} p JOIN {user} u ON u.id = p.userid
     WHERE p.courseid = ? AND p.module = 'notes'", [$id]);
 $out['letters'] = $rows("SELECT l.lowerboundary, l.letter FROM {grade_letters} l JOIN {context} x ON x.id = l.contextid WHERE $below");
@@ -178,6 +179,14 @@ $out['at least'] = [
         LEFT JOIN {user} u ON u.id = l.userid WHERE l.courseid = ? AND l.action = 'viewed' AND l.realuserid IS NULL", [$id]),
 ];
 echo 'SNAPSHOT:' . json_encode($out, JSON_INVALID_UTF8_SUBSTITUTE);
+"""
+
+
+# Badges of a course that is emptied become archived ones of the site: by this name they are told from others'.
+NAME_BADGES = """
+foreach ($DB->get_records('badge', ['courseid' => $arguments['id']]) as $badge) {
+    $DB->set_field('badge', 'name', "$badge->name of $arguments[course]", ['id' => $badge->id]);
+}
 """
 
 

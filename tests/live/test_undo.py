@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import rig
 from desks import Desk, opened
-from snapshots import changes, snapshot
+from snapshots import NAME_BADGES, changes, snapshot
 
 pytestmark = pytest.mark.long
 
@@ -218,6 +218,7 @@ def stages(
                 course = desk.new(rich["path"], f"dressed-{desk.category}")
                 desk.site.php(DRESS, id=course, idnumber=f"undo-{desk.category}")
                 desk.site.php(DRESS_MORE, id=course)
+                desk.site.php(NAME_BADGES, id=course, course=course)
                 [other] = desk.ok("backup", "create", "GEN_XS", "--download", str(work), "--remove-remote")
                 made[name] = Stage(desk, course, Path(other["path"]), snapshot(desk.site, course))
             return made[name]
