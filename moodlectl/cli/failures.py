@@ -167,18 +167,31 @@ def _evidence(details: dict[str, Any], told: str) -> list[str]:
                 if len(value) > 25:
                     lines.append(f"  and {len(value) - 25} more (all of them with -o json)")
         elif isinstance(value, dict):
-            if value:
+            problems = [one for one in value.values() if isinstance(one, dict) and "message" in one]
+            lines += dict.fromkeys(_untold(one, told) for one in problems)
+            if value and not problems:
                 lines.append(f"{name.replace('_', ' ')}: " + ", ".join(f"{k}={v}" for k, v in value.items()))
         elif value not in (None, ""):
             lines.append(f"{name.replace('_', ' ')}: {value}")
-    return lines
+    return [line for line in lines if line]
 
 
 def _also(findings: Any, told: str) -> list[str]:
     """What else stands against a restore, with its remedy; warnings and notes are for the report of a dry run."""
     stopping = [one for one in findings if one["severity"] in ("forbidden", "danger") and not one.get("accepted")]
-    others = [one for one in stopping if one["message"] not in told]
-    return [f"also: {one['message']} {one.get('remedy') or ''}".rstrip() for one in others[:25]]
+    return [_in_words(one) for one in stopping if one["message"] not in told][:25]
+
+
+def _untold(problem: dict[str, Any], told: str) -> str:
+    """A problem, or its remedy alone where it is told already; empty where both are."""
+    if problem["message"] not in told:
+        return _in_words(problem)
+    hint = str(problem.get("hint") or "")
+    return "" if hint in told else hint
+
+
+def _in_words(problem: dict[str, Any]) -> str:
+    return f"also: {problem['message']} {problem.get('remedy') or problem.get('hint') or ''}".rstrip()
 
 
 def _is_told(value: Any, told: str) -> bool:

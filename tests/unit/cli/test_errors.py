@@ -169,6 +169,18 @@ def test_what_the_message_says_already_is_not_said_twice(capsys: pytest.CaptureF
     assert json.loads(capsys.readouterr().err)["error"]["details"]["available"] == ["users", "files"]
 
 
+def test_settings_that_stand_in_the_way_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = {
+        "users": {"message": "'users' is locked.", "locked_by": "permission", "hint": "Ask Ada."},
+        "logs": {"message": "'logs' is locked.", "locked_by": "config", "hint": "Ask Ben."},
+        "blocks": {"message": "'blocks' is locked.", "locked_by": "config", "hint": "Ask Ben."},
+    }
+    error = Refused("'users' is locked. 'logs' is locked.", "Ask Ada.", details={"settings": problems})
+    failures.report(error, as_json=False)
+    told = capsys.readouterr().err.splitlines()
+    assert told[1:] == ["  Ask Ben.", "  also: 'blocks' is locked. Ask Ben.", "hint: Ask Ada."]
+
+
 def test_a_message_without_end_is_shortened_for_people_only(capsys: pytest.CaptureFixture[str]) -> None:
     error = NotFound("There is no course " + "x" * 100_000)
     failures.report(error, as_json=False)
