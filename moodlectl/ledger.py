@@ -374,8 +374,8 @@ def history(kind: str, path: Path | None = None) -> Iterator[Item]:
 def reading(path: Path | None) -> sqlite3.Connection | None:
     """The ledger open for reading alone, None where there is none yet. Raises AccessError."""
     place = path or default_path()
-    if not place.is_file():
-        return None
+    if not place.is_file() or (place.stat().st_size == 0 and not Path(f"{place}-wal").exists()):
+        return None  # an empty one is what a full disk has left of the attempt to begin it
     try:
         database = sqlite3.connect(f"{place.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
         database.row_factory = sqlite3.Row

@@ -181,3 +181,12 @@ def test_jobs_are_found_by_site_course_kind_state_and_time(path: Path) -> None:
     assert found(kind="copy", state="done") == []
     assert found(since=datetime.now(UTC) + timedelta(minutes=1)) == []
     assert len(ledger.jobs(path, limit=2, which=Which(state="done"))) == 2
+
+
+def test_a_ledger_that_could_not_be_begun_is_none_yet_and_is_begun_later(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+    assert list(ledger.jobs(path)) == []
+    book, number = begin(path)
+    book.close()
+    assert ledger.job(number, path).id == number
