@@ -173,7 +173,7 @@ def read_hop(text: str, *, at: str | None = None) -> str:
         near = suggest(word, HOPS)
         raise ConfigError(
             f"{_at(at)}unknown hop {text!r}.",
-            f"{near}Hops are ssh:[USER@]HOST, docker:CONTAINER, kubectl:POD and user:NAME.",
+            f"{near}Hops are ssh:[USER@]HOST, docker:CONTAINER, kubectl:[NAMESPACE/]POD[:CONTAINER] and user:NAME.",
         )
     if not colon or not rest.strip() or rest.startswith("-"):
         raise ConfigError(f"{_at(at)}the hop {text!r} does not say where to.", f"Write it as in {word}:NAME.")

@@ -31,7 +31,7 @@ Hop = Callable[[Sequence[str]], list[str]]
 # connects, a dot and 16 letters.
 _LONGEST_DIRECTORY = 104 - len("/") - 40 - len(".") - 16 - 1
 
-HOPS = "ssh:[USER@]HOST[:PORT], docker:CONTAINER, kubectl:[NAMESPACE/]POD or user:NAME"
+HOPS = "ssh:[USER@]HOST[:PORT], docker:CONTAINER, kubectl:[NAMESPACE/]POD[:CONTAINER] or user:NAME"
 
 
 def ssh(host: str, port: int | None = None, options: Sequence[str] = ()) -> Hop:
@@ -58,9 +58,9 @@ def docker(container: str, user: str | None = None) -> Hop:
     return lambda argv: ["docker", "exec", "-i", *who, container, *argv]
 
 
-def kubectl(pod: str, namespace: str | None = None) -> Hop:
-    """The hop into a running pod."""
-    where = ["-n", namespace] if namespace else []
+def kubectl(pod: str, namespace: str | None = None, container: str | None = None) -> Hop:
+    """The hop into a running pod, into that container of it or the one kubectl takes for its first."""
+    where = [*(["-n", namespace] if namespace else []), *(["-c", container] if container else [])]
     return lambda argv: ["kubectl", "exec", "-i", *where, pod, "--", *argv]
 
 
@@ -141,9 +141,10 @@ class Shell:
                 who = _name(user, user.removeprefix("user:")) if user else None
                 hops.append(docker(_name(word, value), who))
             elif kind == "kubectl":
-                namespace, _, pod = value.rpartition("/")
+                namespace, _, rest = value.rpartition("/")
+                pod, colon, container = rest.partition(":")
                 where = _name(word, namespace) if namespace else None
-                hops.append(kubectl(_name(word, pod), where))
+                hops.append(kubectl(_name(word, pod), where, _name(word, container) if colon else None))
             elif hops or value != _me():
                 hops.append(sudo(_name(word, value)))
         return hops

@@ -79,6 +79,9 @@ def test_containers_are_entered_with_standard_input() -> None:
     assert Shell(["kubectl:lms/web-0"]).argv(["php"]) == [
         *["kubectl", "exec", "-i", "-n", "lms", "web-0", "--", "php"]
     ]
+    assert Shell(["kubectl:lms/web-0:php"]).argv(["php"]) == [
+        *["kubectl", "exec", "-i", "-n", "lms", "-c", "php", "web-0", "--", "php"]
+    ]
     assert Shell(["kubectl:web-0"]).argv(["php"]) == ["kubectl", "exec", "-i", "web-0", "--", "php"]
 
 
@@ -98,7 +101,7 @@ def test_who_one_already_is_needs_no_hop_on_this_machine_but_elsewhere_it_does()
     [
         *["telnet:web1", "ssh", "ssh:", "web1", "", "docker:", "kubectl:", "kubectl:ns/", "user:"],
         *["ssh:-oProxyCommand=x", "ssh:-x@web1", "ssh:bob@-web1", "ssh:web1:http", "ssh:web1:0", "ssh:a b"],
-        *["docker:-v", "kubectl:-n/pod", "kubectl:-pod", "user:-u", "ssh:web1:99999", "user:a\nb", "ssh:a@"],
+        *["docker:-v", "kubectl:-n/pod", "kubectl:-pod", "kubectl:p:", "kubectl:p:-c", "user:-u", "ssh:web1:99999", "user:a\nb", "ssh:a@"],
     ],
 )
 def test_a_hop_that_is_none_is_refused(word: str) -> None:
