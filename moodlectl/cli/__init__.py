@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from moodlectl.cli import backup, category, copy, course, demo, job, plan, restore, site
+from moodlectl.cli.helping import readable
 from moodlectl.cli.state import Output, State
 
 EPILOG = "The global options (--site, --config, -o, -q, -v, --no-color, -y) may stand anywhere on the line."
@@ -52,7 +53,7 @@ def _version(asked: bool) -> None:
 def globals_(
     ctx: typer.Context,
     site_name: Annotated[str | None, typer.Option("--site", metavar="NAME", help="The site to use.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="The configuration file.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The configuration file.")] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print data.")] = Output.table,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens on the way.")] = False,
@@ -83,7 +84,7 @@ def globals_(
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status; prints every error, with its remedy."""
-    command = typer.main.get_command(app)
+    command = readable(typer.main.get_command(app))
     if "_MOODLECTL_COMPLETE" in os.environ:
         command.main(args=list(arguments), prog_name="moodlectl")
         return 0

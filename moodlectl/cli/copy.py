@@ -53,9 +53,11 @@ def copy(
     ctx: typer.Context,
     course: Annotated[str, typer.Argument(metavar="COURSE", help="The course to copy.")],
     new: Annotated[str, typer.Option("--new", metavar="CATEGORY", help="Where the copy goes.")],
-    shortname: Annotated[str, typer.Option(help="The copy's short name.")],
-    fullname: Annotated[str | None, typer.Option(help="The copy's full name.  [default: the course's]")] = None,
-    idnumber: Annotated[str | None, typer.Option(help="The copy's ID number.")] = None,
+    shortname: Annotated[str, typer.Option(metavar="TEXT", help="The copy's short name.")],
+    fullname: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The copy's full name.  [default: the course's]")
+    ] = None,
+    idnumber: Annotated[str | None, typer.Option(metavar="TEXT", help="The copy's ID number.")] = None,
     startdate: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="The new start; dates in the course move along.")
     ] = None,

@@ -29,7 +29,7 @@ LISTED = 50
 @app.command("list")
 def list_(
     ctx: typer.Context,
-    number: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, the newest.")] = 50,
+    number: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many, the newest.")] = 50,
     on_site: Annotated[str | None, typer.Option("--site", metavar="NAME", help="Only on this site.")] = None,
     course: Annotated[
         str | None, typer.Option("--course", metavar="COURSE", help="Only of this course: short name, id or address.")
@@ -85,7 +85,9 @@ def show(
         str | None,
         typer.Option("--state", metavar="STATE", help="Only items in that state, such as failed or pending."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many items.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many items.")
+    ] = None,
     log: Annotated[bool, typer.Option("--log", help="Every entry of the audit log, as it was written.")] = False,
 ) -> None:
     """One job: what was asked, what became of it, and what can be put back."""

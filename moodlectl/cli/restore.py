@@ -71,9 +71,9 @@ def restore(
     from_site: Annotated[
         str | None, typer.Option("--from", metavar="SITE", help="The site BACKUP lies on, if it is another one.")
     ] = None,
-    fullname: Annotated[str | None, typer.Option(help="The course's full name.")] = None,
-    shortname: Annotated[str | None, typer.Option(help="The course's short name.")] = None,
-    idnumber: Annotated[str | None, typer.Option(help="The course's ID number.")] = None,
+    fullname: Annotated[str | None, typer.Option(metavar="TEXT", help="The course's full name.")] = None,
+    shortname: Annotated[str | None, typer.Option(metavar="TEXT", help="The course's short name.")] = None,
+    idnumber: Annotated[str | None, typer.Option(metavar="TEXT", help="The course's ID number.")] = None,
     startdate: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="The new start; dates in the course move along.")
     ] = None,

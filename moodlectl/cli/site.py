@@ -25,7 +25,7 @@ contents.register(app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the site is called here.")]
 MaybeName = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="What the site is called here; else the one in use.")
+    str | None, typer.Argument(metavar="NAME", help="What the site is called here; else the one in use.")
 ]
 
 
@@ -40,7 +40,9 @@ class Engine(enum.StrEnum):
 def add(
     ctx: typer.Context,
     name: Name,
-    url: Annotated[str | None, typer.Option("--url", help="The site's address, as in the browser.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="The site's address, as in the browser.")
+    ] = None,
     token_stdin: Annotated[
         bool, typer.Option("--token-stdin", help="Read the token from standard input; the keyring keeps it.")
     ] = False,
@@ -60,7 +62,8 @@ def add(
         typer.Option(
             "--via",
             metavar="HOP",
-            help="ssh:[USER@]HOST, docker:CONTAINER, kubectl:POD or user:NAME; repeat it, outermost first.",
+            help="ssh:[USER@]HOST, docker:CONTAINER, kubectl:[NAMESPACE/]POD[:CONTAINER] or user:NAME; "
+            "repeat it, outermost first.",
         ),
     ] = None,
     moodle_dir: Annotated[
@@ -71,13 +74,14 @@ def add(
         str | None, typer.Option("--as", metavar="USERNAME", help="The user of the site to act as.")
     ] = None,
     ca_bundle: Annotated[
-        Path | None, typer.Option("--ca-bundle", help="The certificate authorities to trust for this site.")
+        Path | None,
+        typer.Option("--ca-bundle", metavar="FILE", help="The certificate authorities to trust for this site."),
     ] = None,
     allow_http: Annotated[
         bool | None, typer.Option("--allow-http/--no-allow-http", help="Let the token travel unencrypted.")
     ] = None,
     ssh_config: Annotated[
-        Path | None, typer.Option("--ssh-config", help="Another file than ~/.ssh/config.")
+        Path | None, typer.Option("--ssh-config", metavar="FILE", help="Another file than ~/.ssh/config.")
     ] = None,
     engine: Annotated[
         Engine | None, typer.Option("--engine", help="admin-cli: only Moodle's own scripts may be run there.")
@@ -152,14 +156,23 @@ def _absolute(path: Path | None) -> Path | None:
 def _token(token_stdin: bool, login: str | None) -> Secret | Login | None:
     from moodlectl import credentials
     from moodlectl.actions.sites import Login
+    from moodlectl.errors import UsageError
     from moodlectl.secret import Secret
 
     if token_stdin:
         text = _hidden("Token: ")
         return credentials.checked(text, "standard input")
-    if login is not None:
-        return Login(login, Secret(_hidden(f"Password of {output.plain(login)}: ")))
-    return None
+    if login is None:
+        return None
+    if not login.strip():
+        raise UsageError("--login names nobody.", "Write --login USER.")
+    password = _hidden(f"Password of {output.plain(login)}: ")
+    if not password:
+        raise UsageError(
+            f"No password of {login} was given, so the site was not asked.",
+            "Type it when it is asked for, or let standard input hold it.",
+        )
+    return Login(login, Secret(password))
 
 
 def _hidden(prompt: str) -> str:

@@ -33,12 +33,12 @@ function moodlectl_restore_need_space(moodlectl_restore_job $job, array $needed,
     }
     foreach ($volumes as $volume) {
         $free = @disk_free_space($volume[0]);
-        // A reserve keeps the site alive beside the restore.
-        if ($free !== false && $free < $volume[1] + (16 << 20)) {
+        $needed = (int)$volume[1] + (16 << 20); // The reserve keeps the site alive beside the restore.
+        if ($free !== false && $free < $needed) {
             throw new moodlectl_error('refused', 'no_space', 'The host has not got the disk space for ' . $what . ': '
-                . display_size((int)$volume[1]) . ' needed, ' . display_size((int)$free) . ' free in ' . $volume[0] . '.',
-                'Make room there, or point $CFG->backuptempdir at a larger disk.',
-                ['directory' => $volume[0], 'needed' => (int)$volume[1], 'free' => (int)$free]);
+                . display_size($needed) . ' needed, 16 MB of it in reserve for the site, ' . display_size((int)$free)
+                . ' free in ' . $volume[0] . '.', 'Make room there, or point $CFG->backuptempdir at a larger disk.',
+                ['directory' => $volume[0], 'needed' => $needed, 'free' => (int)$free]);
         }
     }
 }

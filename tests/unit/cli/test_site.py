@@ -158,6 +158,13 @@ def test_a_wrong_password_is_exit_3(moodlectl: Moodlectl, web: responses.Request
     assert moodlectl("site", "add", "school", "--url", URL, "--login", "bob", stdin="no\n").status == 3
 
 
+@pytest.mark.parametrize(("login", "stdin"), [("bob", ""), ("bob", "\n"), ("", "secret\n")])
+def test_without_a_password_or_a_name_no_site_is_asked(moodlectl: Moodlectl, login: str, stdin: str) -> None:
+    done = moodlectl("site", "add", "school", "--url", URL, "--login", login, stdin=stdin)
+    assert (done.status, done.out) == (2, "")
+    assert "hint:" in done.err
+
+
 def test_every_option_ends_up_in_the_settings(
     moodlectl: Moodlectl, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
