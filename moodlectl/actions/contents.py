@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from moodlectl.actions.recording import recorded
 from moodlectl.errors import AccessError, Failed, OutcomeUnknown, Refused, Unreachable
@@ -16,7 +17,6 @@ from moodlectl.site.port import (
     ContentsTaken,
     HeldContent,
     OnProgress,
-    Pool,
     Progress,
     Site,
     no_progress,
@@ -103,25 +103,49 @@ class How:
     pack: bool = True
 
 
+class Giver(Protocol):
+    """What sends contents: a site's pool (``port.Pool``), or a store."""
+
+    def send(self, contents: Sequence[Content], receive: Callable[[bytes], None], *, pack: bool = False) -> None: ...
+
+
+class Taker(Protocol):
+    """What takes them."""
+
+    def lacking(self, contents: Sequence[Content]) -> Sequence[Content]: ...
+
+    def take(
+        self, stream: Iterable[bytes], coming: Sequence[Content], on_progress: OnProgress = no_progress
+    ) -> ContentsTaken: ...
+
+
 def why_not(source: Site, target: Site) -> str | None:
     """Why contents cannot travel by themselves between two sites, in a sentence; None where they can. Reads only.
 
     Raises Unreachable.
     """
     try:
-        for site in (source, target):
-            site.pool().lacking(())
+        target.pool().lacking(())
+    except (AccessError, Refused) as error:
+        return f"{target.name}: {error.message}"
+    return why_not_from(source)
+
+
+def why_not_from(source: Site) -> str | None:
+    """Why the contents of a site's courses cannot travel by themselves, None where they can. Reads only."""
+    try:
+        source.pool().lacking(())
         files = next((one for one in source.backup_settings(None) if one.name == "files"), None)
     except (AccessError, Refused) as error:
-        return f"{site.name}: {error.message}"
+        return f"{source.name}: {error.message}"
     if files is None or files.locked_by in ("config", "permission"):
         return f"{source.name}: the setting 'files' of backups cannot be switched off there."
     return None
 
 
 def carry(
-    source: Pool,
-    target: Pool,
+    source: Giver,
+    target: Taker,
     contents: Sequence[Content],
     how: How | None = None,
     on_progress: OnProgress = no_progress,
@@ -172,7 +196,7 @@ class _Told:
         self.on_progress(Progress("contents", min(self.tally.bytes + step.done, self.total), self.total, "bytes"))
 
 
-def _batch(source: Pool, target: Pool, contents: Sequence[Content], how: How, told: _Told) -> None:
+def _batch(source: Giver, target: Taker, contents: Sequence[Content], how: How, told: _Told) -> None:
     """Bring those contents, in as many streams as a bad connection makes of it."""
     left, tries = list(contents), 0
     while left:
@@ -226,7 +250,7 @@ def remove(site: Site, contents: Sequence[HeldContent]) -> int:
     return gone
 
 
-def _arrived(target: Pool, contents: Sequence[Content]) -> list[Content]:
+def _arrived(target: Taker, contents: Sequence[Content]) -> list[Content]:
     """What of a broken stream is in the pool; nothing while the target cannot be asked."""
     try:
         left = set(target.lacking(contents))
@@ -281,7 +305,7 @@ class _Counter:
 
 
 def _stream(
-    source: Pool, target: Pool, contents: Sequence[Content], how: How, counter: _Counter, on_progress: OnProgress
+    source: Giver, target: Taker, contents: Sequence[Content], how: How, counter: _Counter, on_progress: OnProgress
 ) -> ContentsTaken:
     def send(receive: Callable[[bytes], None]) -> None:
         source.send(contents, receive, pack=how.pack)

@@ -41,8 +41,10 @@ class _Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-def _gzip() -> _Compressor:
-    """A running gzip compression: igzip where it is installed, zlib where it is not."""
+def _gzip(*, small: bool) -> _Compressor:
+    """A running gzip compression: igzip where it is installed, zlib where it is not, or where size matters more."""
+    if small:
+        return zlib.compressobj(6, zlib.DEFLATED, 31)
     try:
         from isal import isal_zlib
     except ImportError:
@@ -61,11 +63,14 @@ def index_text(items: Iterable[Item], count: int) -> Iterator[bytes]:
 
 
 class TgzWriter:
-    """A gzipped ustar whose first member is the index of all others, which must be known beforehand."""
+    """A gzipped ustar whose first member is the index of all others, which must be known beforehand.
 
-    def __init__(self, file: BinaryIO, items: list[Item]) -> None:
+    ``small`` packs better and takes longer.
+    """
+
+    def __init__(self, file: BinaryIO, items: list[Item], *, small: bool = False) -> None:
         self._file = file
-        self._gzip = _gzip()
+        self._gzip = _gzip(small=small)
         index = b"".join(index_text(items, len(items)))
         self.add(Item(INDEX, len(index), "file"), [index])
 

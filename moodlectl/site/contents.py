@@ -17,7 +17,8 @@ from moodlectl.site.port import Content
 
 HEAD: Final = 57
 _HEAD: Final = re.compile(rb"([0-9a-f]{40})([RZM])([0-9a-f]{16})")
-_MOST: Final = 64 << 20
+_MOST: Final = 16 << 20
+_OUT: Final = 1 << 20
 _WORTH: Final = 0.8
 END: Final = b"%08x" % 0
 
@@ -63,23 +64,32 @@ def arriving(stream: Iterable[bytes]) -> Iterator[Arriving]:
         if found is None:
             raise Failed("What arrived is no stream of contents.", "Try again.", code="protocol")
         content = Content(found[1].decode(), int(found[3], 16))
-        pieces = _pieces(reader, packed=found[2] == b"Z")
+        pieces = _pieces(reader, content.size, packed=found[2] == b"Z")
         yield Arriving(content, found[2] != b"M", pieces)
         for _ in pieces:
             pass  # whatever was not read
 
 
-def _pieces(reader: _Reader, *, packed: bool) -> Iterator[bytes]:
+def _pieces(reader: _Reader, size: int, *, packed: bool) -> Iterator[bytes]:
+    """The bytes of one content, unpacked, some more than its size at most: what it says it has, its hash tells."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS) if packed else None
+    given = 0
     while length := int(reader.need(8), 16):
         if length > _MOST:
             raise Failed("What arrived is no stream of contents.", "Try again.", code="protocol")
         piece = reader.need(length)
+        if inflate is None:
+            yield piece
+            continue
         try:
-            yield inflate.decompress(piece) if inflate else piece
+            while piece and given <= size:
+                out = inflate.decompress(piece, _OUT)
+                given += len(out)
+                yield out
+                piece = inflate.unconsumed_tail
         except zlib.error:
             yield b""  # its hash will not be right
-    if inflate:
+    if inflate and given <= size:
         yield inflate.flush()
 
 

@@ -13,10 +13,11 @@ LEAVES = {
     *("credentials", "secret", "version", "neighbours"),
 }
 MAY = {
-    "cli": {"cli", "actions", "site.opening", "site.port", "mbz", "plans", *LEAVES},
-    "actions": {"actions", "site.port", "site.opening", "mbz", "plans", *LEAVES},
+    "cli": {"cli", "actions", "site.opening", "site.port", "mbz", "plans", "store", *LEAVES},
+    "actions": {"actions", "site.port", "site.opening", "mbz", "plans", "store", *LEAVES},
     "plans": {"plans", "errors"},
     "mbz": {"mbz", "errors"},
+    "store": {"store", "mbz", "site.port", "site.contents", "errors"},
     "site.port": {"errors", "findings"},
     "site": {"site", "mbz", *LEAVES},
 }
@@ -27,6 +28,7 @@ ONE_HOME = {
     "tenacity": {"site"},
     "keyring": {"credentials"},
     "tomlkit": {"config"},
+    "fsspec": {"store"},
     "subprocess": {"site", "credentials"},
 }
 
