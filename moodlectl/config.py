@@ -91,11 +91,15 @@ class SiteConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings: the sites by name, which one is meant when nobody says, and the file they stand in."""
+    """All settings: the sites by name, which one is meant when nobody says, and the file they stand in.
+
+    ``store`` is where backups are kept locally: a folder's path, or an address such as ``s3://bucket/prefix``.
+    """
 
     default: str | None = None
     sites: Mapping[str, SiteConfig] = field(default_factory=dict)
     path: Path = Path()
+    store: str | None = None
 
     def site(self, name: str | None = None) -> SiteConfig:
         """The site of that name, or the default one. Raises NotFound, or ConfigError where none is set up."""
@@ -166,6 +170,7 @@ def parse(text: str, path: Path) -> Config:
     top = _Reader(data, "", path)
     default = top.take("default", words.read_text)
     tables = top.take("sites", words.read_table) or {}
+    store = top.take("store", top.place)
     top.done()
     sites = {name: _site(name, table, path) for name, table in tables.items()}
     if default is not None and default not in sites:
@@ -174,7 +179,7 @@ def parse(text: str, path: Path) -> Config:
             f"At 'default': there is no site named '{default}'.",
             f"{words.suggest(default, list(sites))}Sites in {path}: {known}.",
         )
-    return Config(default, sites, path)
+    return Config(default, sites, path, store)
 
 
 _KIND: Callable[[Any, str], Kind] = words.one_of("live", "practice")
@@ -249,6 +254,10 @@ class _Reader:
     def path(self, value: Any, where: str) -> Path:
         """A path on this machine: ``~`` is the home, relative ones start at the settings file."""
         return self.file.parent / Path(words.read_text(value, where)).expanduser()
+
+    def place(self, value: Any, where: str) -> str:
+        """A folder of this machine, as other paths, or an address elsewhere."""
+        return words.read_text(value, where) if "://" in str(value) else str(self.path(value, where))
 
     def token(self, value: Any, where: str) -> str:
         """Where a token comes from; the path of ``file:`` as for other paths."""

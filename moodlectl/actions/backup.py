@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moodlectl.actions import deeds, files
 from moodlectl.actions.naming import ItemWords, choose_items, find_course, stored_word
@@ -23,16 +25,21 @@ from moodlectl.site.port import (
     no_progress,
 )
 
+if TYPE_CHECKING:
+    from moodlectl.store import Store
+    from moodlectl.store.entries import Entry as StoreEntry
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one command line asks of every course it names."""
+    """What one command line asks of every course it names; ``download`` is a folder, ``store`` a store's address."""
 
     settings: dict[str, bool] = field(default_factory=dict)
     items: ItemWords = field(default_factory=ItemWords)
     download: Path | None = None
     remove_remote: bool = False
     as_user: str | None = None
+    store: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,18 @@ class Planned:
 
 @dataclass(frozen=True)
 class Done:
-    """One backup that was made; ``path`` is where it was brought down to, ``removed`` whether the site's is gone."""
+    """One backup that was made; ``path`` is where it was brought down to, ``removed`` whether the site's is gone.
+
+    ``stored`` is what became of it in the store, where it was brought into one; ``note`` why its files were packed.
+    """
 
     course: Course
     made: BackupMade
     path: Path | None = None
     removed: bool = False
     job: int | None = None
+    stored: StoreEntry | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class NotDone:
 
 def plan(site: Site, course: str, wanted: Wanted) -> Planned:
     """Find the course and its items, and say what would be backed up. Reads only. Raises UsageError, NotFound."""
-    if wanted.remove_remote and wanted.download is None:
+    if wanted.remove_remote and wanted.download is None and wanted.store is None:
         raise UsageError(
             "--remove-remote without --download would make a backup and throw it away.", "Add --download DIR."
         )
@@ -105,15 +117,24 @@ def run(site: Site, planned: Planned, on_progress: OnProgress = no_progress) -> 
     Raises AccessError, Refused (locked or unknown setting, no space), Failed, OutcomeUnknown. The stored backup is
     only removed when its copy here has been checked against the site's sha1 and opened.
     """
-    folder = planned.wanted.download
+    folder, store = planned.wanted.download, None
     if folder is not None:
         files.prepare_folder(folder)
+    if planned.wanted.store is not None:
+        from moodlectl.actions import storing
+
+        store = storing.opened(planned.wanted.store, create=True)
     course = planned.course
-    item = Item(1, course.shortname, "backup", "planned", source=f"course {course.id}", target=str(folder or ""))
+    target = planned.wanted.store or str(folder or "")
+    item = Item(1, course.shortname, "backup", "planned", source=f"course {course.id}", target=target)
     with recorded(site, "backup", item, _asked(planned.wanted)) as entry:
-        done = _make(site, planned, entry, on_progress)
+        if store is not None:
+            done = _make_into(store, site, planned, entry, on_progress)
+        else:
+            done = _make(site, planned, entry, on_progress)
         file = done.made.file
-        entry.end("done", file=stored_word(file), sha1=file.sha1, size=file.size, path=str(done.path or ""))
+        kept = {"store": store.address, "entry": done.stored.id} if store is not None and done.stored else {}
+        entry.end("done", file=stored_word(file), sha1=file.sha1, size=file.size, path=str(done.path or ""), **kept)
     return done
 
 
@@ -145,6 +166,33 @@ def _make(site: Site, planned: Planned, entry: Entry, on_progress: OnProgress) -
         stop.__notes__ = [lies]  # what the broken-off step says of itself is not all
         raise
     return Done(planned.course, replace(made, file=got), path, planned.wanted.remove_remote, entry.job)
+
+
+def _make_into(store: Store, site: Site, planned: Planned, entry: Entry, on_progress: OnProgress) -> Done:
+    """Into a store: without packing the files, where their contents can come by themselves, each once."""
+    from moodlectl.actions import storing
+
+    settings = dict(planned.request.settings)
+    why = storing.can_travel(site, settings)
+    lean = why is None
+    request = replace(planned.request, settings=storing.lean_settings(settings)) if lean else planned.request
+    entry.note(into_store=lean, store=store.address)  # then what is on the site is no backup to keep
+    made = deeds.made(site, request, entry, "backup", on_progress)
+    entry.note(file=stored_word(made.file), sha1=made.file.sha1, size=made.file.size)
+    removed = lean or planned.wanted.remove_remote
+    try:
+        kept = storing.bring_down(store, site, made.file, planned.course, lean=lean, on_progress=on_progress)
+    except MoodlectlError as error:
+        if lean:
+            with suppress(MoodlectlError):
+                site.delete_backup(made.file)
+        else:
+            error.details.setdefault("backup_made", stored_word(made.file))
+        raise
+    if removed:
+        site.delete_backup(made.file)
+    note = None if lean or not settings.get("files", True) else why
+    return Done(planned.course, made, None, removed, entry.job, kept, note)
 
 
 def automated(site: Site, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:

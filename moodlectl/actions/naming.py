@@ -156,6 +156,11 @@ def parse_backup(word: str) -> LocalBackup | StoredBackup:
     path = _expanded(word)
     if path.is_file():
         return LocalBackup(path)
+    if word.startswith("store:"):
+        raise UsageError(
+            f"'{word}' names a backup of the store, and this command takes files.",
+            f"Have it as a file first: moodlectl store export {word.removeprefix('store:')}",
+        )
     match = re.fullmatch(r"(?P<course>.+)@(?P<area>course|private|automated)(?:/(?P<file>.+))?", word, re.DOTALL)
     if match:
         return StoredBackup(match["course"], _AREAS[match["area"]], match["file"])
@@ -165,6 +170,13 @@ def parse_backup(word: str) -> LocalBackup | StoredBackup:
             f"'{stray['area']}' in '{word}' is no backup area.", f"The areas are {', '.join(AREAS)}."
         )
     return LocalBackup(path)
+
+
+def kept_word(word: str) -> str | None:
+    """What names the backup within the store, of a BACKUP written ``store:ENTRY``; None for every other."""
+    if not word.startswith("store:") or _expanded(word).is_file():
+        return None
+    return word.removeprefix("store:")
 
 
 def _expanded(word: str) -> Path:

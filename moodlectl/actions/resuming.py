@@ -195,10 +195,27 @@ def _after_backup(site: Site, entry: Entry, deed: Deed, _: OnProgress) -> Found:
     if deed.made is None:
         why = deed.error.message if deed.error is not None else "The site never began with the backup; there is none."
         return _nothing(entry, why)
+    if entry.facts.get("into_store"):
+        return _after_storing(site, entry, deed)
     file = deed.made.file
     word = naming.stored_word(file)
     entry.end("done", file=word, sha1=file.sha1, size=file.size)
     return Found(entry.job, "done", f"The backup was made and lies on the site: {word}", file=word)
+
+
+def _after_storing(site: Site, entry: Entry, deed: Deed) -> Found:
+    """It ended on its way into a store: what is on the site is a backup without files, and nobody's to keep."""
+    from moodlectl.actions import storing
+
+    assert deed.made is not None
+    store = storing.opened(str(entry.facts["store"]))
+    kept = store.entry(deed.made.file.sha1 or "")
+    _delete_if_there(site, deed)
+    if kept is None:
+        return _nothing(entry, "ended on its way into the store; what has arrived there need not come again")
+    word = f"store:{kept.id[:10]}"
+    entry.end("done", store=store.address, entry=kept.id)
+    return Found(entry.job, "done", f"The backup was made and is in the store: {word}", file=word)
 
 
 def _after_web(site: Site, entry: Entry, on_progress: OnProgress) -> Found:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moodlectl.cli import backup, category, copy, course, demo, job, plan, restore, site
+from moodlectl.cli import backup, category, copy, course, demo, job, plan, restore, site, store
 from moodlectl.cli.helping import readable
 from moodlectl.cli.state import Output, State
 
@@ -38,6 +38,7 @@ app.add_typer(backup.app, name="backup", help="Make, list, download, inspect, ve
 restore.register(app)
 copy.register(app)
 plan.register(app)
+app.add_typer(store.app, name="store", help="Backups kept here, every content of their files once.")
 app.add_typer(job.app, name="job", help="What was done from this machine, and what became of it.")
 
 

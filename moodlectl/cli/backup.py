@@ -53,7 +53,12 @@ def create(
     skip: Skip = [],
     no_userdata: NoUserdata = [],
     download: Annotated[
-        Path | None, typer.Option("--download", metavar="DIR", help="Bring the backup down into this folder.")
+        str | None,
+        typer.Option(
+            "--download",
+            metavar="DIR",
+            help="Bring the backup down into this folder, or into a store: 'store:' is yours, 'store:PLACE' another.",
+        ),
     ] = None,
     remove_remote: Annotated[
         bool, typer.Option("--remove-remote", help="Leave nothing on the site once it is down and checked.")
@@ -63,18 +68,20 @@ def create(
 ) -> None:
     """Back courses up, as Moodle's "jump to final step" does, or with the settings and items you name."""
     from moodlectl.actions import backup as action
-    from moodlectl.actions import naming
+    from moodlectl.actions import naming, storing
 
     state = state_of(ctx)
+    store = storing.place_meant(download, state.store) if download is not None else None
     settings = naming.settings_from(with_, without)
     if anonymize:
         settings = {"users": True, **settings, "anonymize": True}
     wanted = action.Wanted(
         settings=settings,
         items=naming.ItemWords(only=only, skip=skip, no_userdata=no_userdata),
-        download=download,
+        download=Path(download) if download is not None and store is None else None,
         remove_remote=remove_remote,
         as_user=as_user,
+        store=store,
     )
     with closing(state.open_site()) as site:
         if dry_run:
@@ -111,7 +118,7 @@ def _print_made(state: State, results: Sequence[action.Done | action.NotDone]) -
     rows = [_made_record(result) for result in done]
     if state.output is Output.table:
         for result, row in zip(done, rows, strict=True):
-            where = row.get("path") or naming.stored_word(result.made.file)
+            where = row.get("path") or _in_store(result) or naming.stored_word(result.made.file)
             size = output.size(result.made.file.size)
             sys.stdout.write(f"{output.plain(where)}\n")
             kept = "removed from the site" if result.removed else naming.stored_word(result.made.file)
@@ -121,6 +128,8 @@ def _print_made(state: State, results: Sequence[action.Done | action.NotDone]) -
     else:
         output.emit(state, rows)
     for result in done:
+        if result.note:
+            output.remark(state, f"note: its files were packed into it: {result.note}")
         for warning in result.made.warnings:
             output.warn(f"{result.course.shortname}: {warning}")
     Tried(
@@ -128,8 +137,15 @@ def _print_made(state: State, results: Sequence[action.Done | action.NotDone]) -
     ).tell()
 
 
+def _in_store(result: action.Done) -> str | None:
+    return f"store:{result.stored.id[:10]}" if result.stored is not None else None
+
+
 def _made_record(result: action.Done) -> dict[str, Any]:
+    from moodlectl.store import entries
+
     return {
+        **({"entry": entries.record(result.stored)} if result.stored is not None else {}),
         **file_record(result.made.file, result.path),
         "removed": result.removed,
         "job": result.job,

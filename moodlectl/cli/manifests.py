@@ -24,13 +24,18 @@ def show(state: State, manifest: Manifest) -> None:
         return
     output.emit_one(state, _facts(manifest))
     _settings(manifest)
-    items = list(_items(manifest.sections))
-    if items:
-        sys.stdout.write("\n")
-        output.emit(state, items, ["section", "type", "title", "id", "included", "userinfo"])
+    items(state, manifest)
     for danger in manifest.dangers:
         output.warn(danger.text)
     output.warn_all(_missing(manifest))
+
+
+def items(state: State, manifest: Manifest) -> None:
+    """Print what sections and activities are in a backup, for people."""
+    found = list(_items(manifest.sections))
+    if found:
+        sys.stdout.write("\n")
+        output.emit(state, found, ["section", "type", "title", "id", "included", "userinfo"])
 
 
 def _record(manifest: Manifest) -> dict[str, Any]:

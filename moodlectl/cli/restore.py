@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
 def restore(
     ctx: typer.Context,
     backup: Annotated[
-        str | None, typer.Argument(metavar="BACKUP", help="A file, or COURSE@AREA[/FILENAME].")
+        str | None, typer.Argument(metavar="BACKUP", help="A file, COURSE@AREA[/FILENAME], or store:ENTRY.")
     ] = None,
     new: Annotated[str | None, typer.Option("--new", metavar="CATEGORY", help="Into a new course there.")] = None,
     merge: Annotated[str | None, typer.Option("--merge", metavar="COURSE", help="Add to this course.")] = None,
@@ -127,6 +127,10 @@ def restore(
         str | None,
         typer.Option("--after-section", metavar="ITEM", help="With --merge: as sections of their own after this one."),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="PLACE", help="The store that store:ENTRY is in, if not the usual one."),
+    ] = None,
     undo: Annotated[
         str | None,
         typer.Option(
@@ -135,7 +139,7 @@ def restore(
     ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""
-    from moodlectl.actions import checks, guards, naming, protected, rewriting
+    from moodlectl.actions import checks, guards, naming, protected, rewriting, storing
     from moodlectl.actions import restore as action
     from moodlectl.errors import UsageError
 
@@ -183,8 +187,13 @@ def restore(
         modes = {**state.site_config().guards, **modes}
         other = stack.enter_context(closing(state.open_site(from_site))) if from_site else None
         with output.progress(state) as on_progress:
-            source = stack.enter_context(action.fetched(site, backup, other, on_progress))
-            origin = checks.origin(source)
+            if (word := naming.kept_word(backup)) is not None and from_site is None:
+                kept = storing.Kept(storing.opened(state.store(store)), word)
+                source = stack.enter_context(storing.fetched(kept, site, whole=dry_run, on_progress=on_progress))
+                origin: str | None = kept.entry.id
+            else:
+                source = stack.enter_context(action.fetched(site, backup, other, on_progress))
+                origin = checks.origin(source)
             if user_map is not None or pairs:
                 mapped = rewriting.mapped(site, source, user_map, pairs, as_user, on_progress)
                 source = stack.enter_context(mapped)

@@ -42,6 +42,12 @@ class State:
         """The settings of the site in use, or of the one named. Raises NotFound, ConfigError."""
         return self.load_config().site(name or self.site_name)
 
+    def store(self, named: str | None = None) -> str:
+        """The address of the store: the one named, else the one that is meant when nobody says. Raises ConfigError."""
+        from moodlectl.actions import storing
+
+        return named or storing.default_address(self.load_config().store)
+
     def open_site(self, name: str | None = None) -> Site:
         """Open the site in use, or the one named; whoever opens it closes it (``contextlib.closing``)."""
         from moodlectl.site import opening
