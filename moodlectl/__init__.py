@@ -5,6 +5,7 @@ The map, and the arrow that never turns round::
     cli ──▶ actions ──▶ site.port ◀── site.live ──▶ site.webservice          HTTP: requests, tenacity
                   │               │           └──▶ site.runner ──▶ site.shell  ssh / docker / kubectl / here
                   │               └── site.practice                            the built-in practice site
+                  ├──▶ store                                                   backups kept here, every content once
                   └──▶ mbz                                                     the backup-file reader
     config, credentials, secret, errors, findings, version: leaves
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 
 from moodlectl import config
@@ -62,7 +65,22 @@ def test_the_example_config_loads() -> None:
     assert loaded.sites
 
 
-def test_the_nightly_example_backs_up_the_practice_site(tmp_path: Path) -> None:
+@dataclass
+class Cron:
+    """A machine whose cron runs the examples: the command on its PATH, told about the practice site."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def __call__(self, example: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run("sh", str(ROOT / "examples" / example), *words)
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, env=self.environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def cron(tmp_path: Path) -> Cron:
     home = {name: str(tmp_path / name) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")}
     settings = tmp_path / "config.toml"
     settings.write_text(
@@ -73,17 +91,25 @@ def test_the_nightly_example_backs_up_the_practice_site(tmp_path: Path) -> None:
     command = bin_dir / "moodlectl"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m moodlectl "$@"\n', encoding="utf-8")
     command.chmod(0o755)
-    environment = os.environ | home | {"MOODLECTL_CONFIG": str(settings), "PATH": f"{bin_dir}:{os.environ['PATH']}"}
-    folder = tmp_path / "backups"
+    path = {"MOODLECTL_CONFIG": str(settings), "PATH": f"{bin_dir}:{os.environ['PATH']}"}
+    return Cron(tmp_path, os.environ | home | path)
+
+
+def test_the_nightly_example_backs_up_the_practice_site(cron: Cron) -> None:
+    folder = cron.folder / "backups"
     folder.mkdir()
-    script = ROOT / "examples" / "nightly-backup.sh"
-
-    def night(*courses: str) -> subprocess.CompletedProcess[str]:
-        argv = ["sh", str(script), str(folder), *courses]
-        return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-
-    first = night("RICH101", "EMPTY1")
+    first = cron("nightly-backup.sh", str(folder), "RICH101", "EMPTY1")
     assert (first.returncode, first.stdout, first.stderr) == (0, "", "")
     assert len(list(folder.glob("*/*.mbz"))) == 2
-    assert night("NOWHERE").returncode == 4
-    assert night().returncode == 2
+    assert cron("nightly-backup.sh", str(folder), "NOWHERE").returncode == 4
+    assert cron("nightly-backup.sh").returncode == 2
+
+
+def test_the_nightly_example_keeps_the_practice_site_in_a_store(cron: Cron) -> None:
+    for _ in range(2):
+        night = cron("nightly-store.sh", "RICH101", "EMPTY1")
+        assert (night.returncode, night.stdout, night.stderr) == (0, "", "")
+    assert len(json.loads(cron.run("moodlectl", "-o", "json", "store", "list").stdout)) == 4
+    assert cron.run("moodlectl", "store", "verify").returncode == 0
+    assert cron("nightly-store.sh", "NOWHERE").returncode == 4
+    assert cron("nightly-store.sh").returncode == 2
