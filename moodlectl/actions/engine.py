@@ -12,7 +12,6 @@ import errno
 import logging
 import queue
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -23,7 +22,7 @@ from typing import Any, Final
 
 from moodlectl import ledger, ledger_batch
 from moodlectl.actions.events import Event, OnEvent, nobody
-from moodlectl.actions.flights import Flight, Hands, NotOpened, attempt
+from moodlectl.actions.flights import Flight, Hands, NotOpened, Worker, attempt
 from moodlectl.actions.gates import PAUSES, Gate, site_wide
 from moodlectl.actions.steps import Planned, Recipe
 from moodlectl.errors import MoodlectlError, OutcomeUnknown, Unreachable
@@ -121,9 +120,9 @@ class _Engine:
         self.at_work: set[Flight] = set()
         self.fresh = self._open_flights()
         self.ahead: list[Flight] = []
-        self.tasks: queue.SimpleQueue[Flight | None] = queue.SimpleQueue()
         self.back: queue.SimpleQueue[Flight] = queue.SimpleQueue()
-        self.threads: list[threading.Thread] = []
+        self.workers: list[Worker] = []
+        self.idle: list[Worker] = []
         self.ends: list[Event] = []
         self.reason = ""
         self.cancelled = False
@@ -173,7 +172,7 @@ class _Engine:
             if self._opens(flight) == 0:
                 self.waiting.remove(flight)
                 self._begin(flight)
-        while self._in_flight() < self.terms.jobs and self._fill():
+        while self._may_begin_another() and self._fill():
             found = next((one for one in self.ahead if not self._leads_nowhere(one) and self._opens(one) == 0), None)
             if found is None:
                 return
@@ -210,9 +209,13 @@ class _Engine:
         gate = self._gate(flight)
         return gate is not None and bool(gate.down)
 
-    def _in_flight(self) -> int:
-        """How many courses are in flight, without those that wait for a site that is given up."""
-        return len(self.at_work) + sum(not self._is_down(flight) for flight in self.waiting)
+    def _may_begin_another(self) -> bool:
+        """Whether there is a hand for one more course, and not too many wait for one of their later steps.
+
+        Those that wait for a site that is given up do not count.
+        """
+        waiting = sum(not self._is_down(flight) for flight in self.waiting)
+        return max(len(self.at_work), waiting) < self.terms.jobs
 
     def _leads_nowhere(self, flight: Flight) -> bool:
         """Whether a step that is still to come is on a site that is given up: such a course is not begun."""
@@ -226,11 +229,16 @@ class _Engine:
             flight.limits = gate.limits
             flight.look, flight.insists = self._wants_a_look(gate), gate.insists
         self.at_work.add(flight)
-        if len(self.threads) < len(self.at_work):
-            thread = threading.Thread(target=self._work, name=f"worker-{len(self.threads) + 1}", daemon=True)
-            self.threads.append(thread)
-            thread.start()
-        self.tasks.put(flight)
+        worker = flight.hand if flight.hand in self.idle else self.idle[-1] if self.idle else self._new_worker()
+        if worker in self.idle:
+            self.idle.remove(worker)
+        flight.hand = worker
+        worker.tasks.put(flight)
+
+    def _new_worker(self) -> Worker:
+        worker = Worker(len(self.workers) + 1, self._work)
+        self.workers.append(worker)
+        return worker
 
     def _wants_a_look(self, gate: Gate) -> bool:
         """Whether the site is to be asked how loaded it is before this step: once in a while."""
@@ -240,10 +248,10 @@ class _Engine:
         gate.looked, gate.looking = now, True
         return True
 
-    def _work(self) -> None:
+    def _work(self, tasks: queue.SimpleQueue[Flight | None]) -> None:
         """A worker: calls steps until it is dismissed."""
         try:
-            while (flight := self.tasks.get()) is not None:
+            while (flight := tasks.get()) is not None:
                 attempt(flight, self.hands, self.job, self.options)
                 self.back.put(flight)
         finally:
@@ -272,7 +280,7 @@ class _Engine:
 
     def _settle(self, flight: Flight) -> None:
         """Take a flight back from its step: on to the next, once more, or to its end."""
-        self.at_work.discard(flight)
+        self._comes_back(flight)
         gate, error, step = self._gate(flight), flight.error, flight.step
         if gate is not None:
             gate.leave(step.slot)
@@ -296,6 +304,11 @@ class _Engine:
             self._trouble(flight, gate, error)
         else:
             self._unforeseen(flight, error)
+
+    def _comes_back(self, flight: Flight) -> None:
+        self.at_work.discard(flight)
+        if flight.hand is not None:
+            self.idle.append(flight.hand)
 
     def _forward(self, flight: Flight) -> None:
         step = flight.step
@@ -450,14 +463,14 @@ class _Engine:
         """The ledger is broken: wait for what runs, whose end can be looked up later."""
         while self.at_work and not self._hard():
             with suppress(queue.Empty):
-                self.at_work.discard(self.back.get(timeout=0.2))
+                self._comes_back(self.back.get(timeout=0.2))
 
     def _dismiss(self) -> None:
-        for _ in self.threads:
-            self.tasks.put(None)
+        for worker in self.workers:
+            worker.tasks.put(None)
         if not self.at_work:
-            for thread in self.threads:
-                thread.join(GRACE)
+            for worker in self.workers:
+                worker.thread.join(GRACE)
 
     def _end(self) -> Ended:
         word = self.stop.word or "interrupted" if self.stop.asked else None

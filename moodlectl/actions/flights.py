@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
@@ -42,6 +43,7 @@ class Flight:
         self.first = True
         self.tries = 0
         self.not_before = 0.0
+        self.hand: Worker | None = None
         self.error: BaseException | None = None
         self.ended: tuple[str, str] | None = None
         self.busy = ""
@@ -68,6 +70,16 @@ class Flight:
         """This step is done."""
         self.number += 1
         self.again, self.tries, self.not_before = False, 0, 0.0
+
+
+class Worker:
+    """A thread with the sites it has opened. A course is handed to the same one again if that can be: what it has asked
+    of a site still waits there for the next question."""
+
+    def __init__(self, number: int, work: Callable[[queue.SimpleQueue[Flight | None]], None]) -> None:
+        self.tasks: queue.SimpleQueue[Flight | None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=work, args=(self.tasks,), name=f"worker-{number}", daemon=True)
+        self.thread.start()
 
 
 class Hands:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from moodlectl.actions import engine
     from moodlectl.actions.steps import Planned, Recipe
 
-Jobs = Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="How many courses at once.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs", "-j", metavar="N", min=1, max=64, help="How many courses at once; as many more may wait half-way."
+    ),
+]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Begin nothing more when one course has failed.")]
 Events = Annotated[bool, typer.Option("--events", help="With -o json: one event a line, as it happens.")]
 

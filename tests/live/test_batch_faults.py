@@ -183,11 +183,12 @@ def fill_disk(moving: Moving) -> int | None:
         return ended_or_killed(moving, moving.begin())
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0777", "moodlectl-test", str(place)], check=True)
     try:
-        process = moving.begin()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moving.dice.uniform(10, 15))
-        told = (moving.run.home / "events").read_text(encoding="utf-8")
-        moving.befell["no room"] = told.count("disk space") + told.count("disk is full") + told.count("could not be written")
+        process, end = moving.begin(), time.monotonic() + 120
+        while process.poll() is None and not moving.befell.get("no room") and time.monotonic() < end:
+            time.sleep(0.5)
+            told = (moving.run.home / "events").read_text(encoding="utf-8")
+            moving.befell["no room"] = sum(told.count(words) for words in ("disk space", "disk is full", "not be written"))
+        time.sleep(moving.dice.uniform(0, 3))
         status = killed(process)
         settled(moving)
     finally:

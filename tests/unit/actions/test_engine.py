@@ -153,6 +153,36 @@ def test_steps_of_different_courses_overlap_within_the_limits_of_each_site(run: 
     assert order.index(("C1", "restore")) < order.index(("C6", "backup"))  # not all backups first
 
 
+def test_courses_that_wait_for_a_slot_hold_others_up_only_when_as_many_wait_as_may_be_worked_on(run: Run) -> None:
+    go, begun = threading.Event(), set[str]()
+
+    def hold(_: Work) -> None:
+        for _ in range(100):
+            begun.update(course for course, name, _ in [*run.recipe.calls] if name == "backup")
+            if go.wait(0.02):
+                break
+
+    run.recipe.faults = {("C1", "restore"): [hold]}
+    job = run.begin(12)
+    threading.Timer(1.0, go.set).start()
+    run.run(job, jobs=4, restores=1)
+    assert 4 < len(begun) < 2 * 4
+
+
+def test_a_course_goes_on_with_the_hand_that_has_opened_its_sites(run: Run) -> None:
+    run.recipe.pause = 0.01
+    hands: dict[str, set[str]] = {}
+    fault = run.recipe.fault
+
+    def watch(work: Work, name: str) -> None:
+        hands.setdefault(work.course, set()).add(threading.current_thread().name)
+        fault(work, name)
+
+    run.recipe.fault = watch  # type: ignore[method-assign]
+    run.run(run.begin(4))
+    assert [len(names) for names in hands.values()] == [1, 1, 1, 1]
+
+
 def test_a_busy_site_does_not_keep_others_waiting(run: Run) -> None:
     run.recipe.pause = 0.02
     planned = [Planned(f"C{n}", "test", spec={"from": "A"}) for n in range(1, 9)] + [
