@@ -194,6 +194,14 @@ class Stage:
         )
         return int(found[0][0])
 
+    def history(self) -> int:
+        """Lines of the grade history of the course's activities."""
+        found = self.desk.site.sql(
+            "SELECT COUNT(*) FROM {grade_grades_history} h JOIN {grade_items} i ON i.id = h.itemid"
+            f" WHERE i.courseid = {self.course} AND i.itemtype = 'mod'"
+        )
+        return int(found[0][0])
+
     def replaced(self, *words: str) -> dict[str, Any]:
         done: dict[str, Any] = self.desk.ok("-y", "restore", str(self.other), "--replace", f"id:{self.course}", *words)
         return done
@@ -251,12 +259,13 @@ def test_undo_brings_back_all_that_a_replace_with_settings_deleted(stage: Stage)
 
 
 def test_undo_done_twice_doubles_nothing(stage: Stage) -> None:
-    logged = stage.logged(now := int(time.time()))
+    logged, history = stage.logged(now := int(time.time())), stage.history()
     job = stage.replaced("--skip", "mod:page")["job"]
     stage.undo(job)
     stage.undo(job)
     assert stage.unchanged() == []
     assert stage.logged(now) == logged > 20  # the log of a course outlives what it holds
+    assert stage.history() == history > 5
 
 
 def test_undo_takes_back_a_merge(stage: Stage) -> None:

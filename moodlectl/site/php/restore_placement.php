@@ -218,7 +218,7 @@ function moodlectl_restore_trim_logs(moodlectl_restore_job $job, $last) {
  */
 function moodlectl_restore_trim_history(moodlectl_restore_job $job, array $activities, $since) {
     global $DB;
-    if (!$job->params['items_only'] || $since === null) {
+    if ((!$job->params['items_only'] && $job->params['keepsake'] === null) || $since === null) {
         return;
     }
     foreach ($activities as $cmid) {
