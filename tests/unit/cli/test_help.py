@@ -18,7 +18,7 @@ def paths(command: Any, *above: str) -> Iterator[tuple[str, ...]]:
         yield from paths(below, *above, name)
 
 
-@pytest.mark.parametrize("words", paths(typer.main.get_command(app)), ids=" ".join)
+@pytest.mark.parametrize("words", list(paths(typer.main.get_command(app))), ids=" ".join)
 def test_help_is_whole_and_speaks_of_no_types(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
