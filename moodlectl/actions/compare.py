@@ -232,6 +232,6 @@ def _with_content(one: Difference, content: Counter[str] | None) -> Difference:
 
 
 def _setting(name: str, kinds: Counter[str]) -> Difference:
-    held = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    held = ", ".join(f"{number} {kind.removesuffix(' of')}" for kind, number in sorted(kinds.items()))
     reason = "people were made nobody" if name == "anonymize" else f"made without {name}"
     return Difference("setting", name, f"not compared, one side was {reason}: {held}", True, reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from moodlectl.actions.holdings import Holdings, Pair, Side
 
@@ -26,6 +27,9 @@ class Kind:
     people: bool = False
     words: str = ""
 
+
+OWN_NAMES: Final = "each course has names and an ID number of its own"
+"""Why courses that are equal are not named alike."""
 
 KINDS: Mapping[str, Kind] = {
     "course": Kind("course", 0),
@@ -177,7 +181,7 @@ class Judge:
         others = {name: values for name, values in changed.items() if name not in names}
         dates = {"startdate", "enddate"}
         if not others:
-            return "each course has names and an ID number of its own"
+            return OWN_NAMES
         if set(others) <= dates and all(self._moved(*values) for values in others.values()):
             return "names are its own, and dates move with the start of the course"
         return None

@@ -430,10 +430,13 @@ def _checked(verified: Verified | None) -> str:
 
 def _remark_verified(state: State, verified: Verified | None) -> None:
     """What Moodle itself does not carry, and why only numbers were compared, where that is so."""
+    from moodlectl.actions.likenesses import OWN_NAMES
+
     if verified is None:
         return
     if verified.note:
         output.remark(state, f"note: {verified.note}")
-    if verified.known:
-        more = f", and {len(verified.known) - 1} more (-o json names them)" if len(verified.known) > 1 else ""
-        output.remark(state, f"note: Moodle itself does not carry everything: {verified.known[0]}{more}")
+    told = [text for text in verified.known if OWN_NAMES not in text]  # what was asked for is no news
+    if told:
+        more = f", and {len(told) - 1} more (-o json names them)" if len(told) > 1 else ""
+        output.remark(state, f"note: Not everything is carried by Moodle or can be compared: {told[0]}{more}")
