@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from moodlectl.actions import addresses
 from moodlectl.errors import NotFound, UsageError
@@ -26,6 +26,10 @@ from moodlectl.site.port import (
 # --- courses and categories ---------------------------------------------------------------------------------------
 
 
+COURSE_FORMS: Final = "A course is written id:42, shortname:BIO101, idnumber:X9, or as the address of one of its pages."
+CATEGORY_FORMS: Final = "A category is written id:3, idnumber:SCI, or as a path of names: Science / Biology."
+
+
 def parse_course(word: str, site_url: str | None = None) -> CourseRef:
     """A COURSE as the contract writes it: ``42``, ``id:42``, ``shortname:BIO``, ``BIO``, ``idnumber:X9``, an address.
 
@@ -38,12 +42,12 @@ def parse_course(word: str, site_url: str | None = None) -> CourseRef:
     kind, colon, value = text.partition(":")
     if colon and kind in ("id", "shortname", "idnumber"):
         if not value:
-            raise UsageError(f"'{word}' names no course: nothing follows '{kind}:'.")
+            raise UsageError(f"'{word}' names no course: nothing follows '{kind}:'.", COURSE_FORMS)
         if kind == "id" and not _is_id(value):
-            raise UsageError(f"'{word}' is no course id: '{value}' is not a number.")
+            raise UsageError(f"'{word}' is no course id: '{value}' is not a number.", COURSE_FORMS)
         return CourseRef(_FIELDS[kind], value)
     if not text:
-        raise UsageError("An empty word names no course.")
+        raise UsageError("An empty word names no course.", COURSE_FORMS)
     return CourseRef("id", text) if _is_id(text) else CourseRef("shortname", text)
 
 
@@ -83,12 +87,12 @@ def parse_category(word: str) -> CategoryRef:
     kind, colon, value = text.partition(":")
     if colon and kind == "id":
         if not _is_id(value):
-            raise UsageError(f"'{word}' is no category id: '{value}' is not a number.")
+            raise UsageError(f"'{word}' is no category id: '{value}' is not a number.", CATEGORY_FORMS)
         return CategoryRef("id", value)
     if colon and kind == "idnumber" and value:
         return CategoryRef("idnumber", value)
     if not text:
-        raise UsageError("An empty word names no category.")
+        raise UsageError("An empty word names no category.", CATEGORY_FORMS)
     return CategoryRef("id", text) if _is_id(text) else CategoryRef("path", text)
 
 

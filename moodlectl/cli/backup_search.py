@@ -48,7 +48,9 @@ def search(
     if not found.hits:
         raise NotFound(
             f"'{text}' is in no title in the {found.looked} backups of {found.course.shortname} that were looked into.",
-            f"{len(unread)} could not be read: {'; '.join(unread[:5])}" if unread else None,
+            f"{len(unread)} could not be read: {'; '.join(unread[:5])}"
+            if unread
+            else "A part of a title is enough; 'moodlectl backup list' shows the backups.",
             code="item_not_found",
             details={"looked": found.looked, "unread": unread, "notes": list(found.notes)},
         )
