@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moodlectl.actions import deeds, files
-from moodlectl.actions.naming import ItemWords, choose_items, find_course, stored_word
+from moodlectl.actions.naming import ItemWords, choose_items, course_word, find_course, stored_word
 from moodlectl.actions.recording import Entry, recorded
 from moodlectl.errors import MoodlectlError, UsageError
 from moodlectl.ledger import Item
 from moodlectl.site.port import (
     AutomatedRun,
     BackupMade,
+    BackupQueued,
     BackupRequest,
     Course,
     ItemChoice,
@@ -65,6 +66,16 @@ class Done:
     job: int | None = None
     stored: StoreEntry | None = None
     note: str | None = None
+
+
+@dataclass(frozen=True)
+class Queued:
+    """One backup that the site's cron will make; ``word`` is what it will be called."""
+
+    course: Course
+    left: BackupQueued
+    job: int
+    word: str
 
 
 @dataclass(frozen=True)
@@ -193,6 +204,25 @@ def _make_into(store: Store, site: Site, planned: Planned, entry: Entry, on_prog
         site.delete_backup(made.file)
     note = None if lean or not settings.get("files", True) else why
     return Done(planned.course, made, None, removed, entry.job, kept, note)
+
+
+def queue(site: Site, planned: Planned) -> Queued:
+    """Leave the backup to the site's cron; ``job resume`` waits for it. Writes to the site and the ledger.
+
+    Raises what ``run`` raises, and UsageError where it should be brought down, too.
+    """
+    if planned.wanted.download is not None:
+        raise UsageError(
+            "A backup that is left to the site's cron cannot be brought down by the same command.",
+            "Leave --download out; 'job resume' waits for it, 'backup download' brings it.",
+        )
+    course = planned.course
+    item = Item(1, course.shortname, "backup", "planned", source=f"course {course.id}")
+    with recorded(site, "backup", item, {**_asked(planned.wanted), "queue": True}) as entry:
+        left = deeds.queued(site, planned.request, entry)
+        word = f"{course_word(course.id, course.shortname)}@{left.area}/{left.filename}"
+        entry.end("unknown", f"left to the site's cron: {word}", file=word)
+        return Queued(course, left, entry.job, word)
 
 
 def automated(site: Site, on_progress: OnProgress = no_progress) -> Sequence[AutomatedRun]:

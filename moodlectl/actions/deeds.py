@@ -13,6 +13,7 @@ from moodlectl.actions.recording import NOTHING_CHANGED, Entry
 from moodlectl.errors import MoodlectlError, OutcomeUnknown, Unreachable
 from moodlectl.site.port import (
     BackupMade,
+    BackupQueued,
     BackupRequest,
     Deed,
     OnProgress,
@@ -73,6 +74,14 @@ def _begin(entry: Entry, stage: str) -> str:
     number = uuid.uuid4().hex
     entry.note(stage=stage, **{f"deed_{stage}": number})
     return number
+
+
+def queued(site: Site, request: BackupRequest, entry: Entry) -> BackupQueued:
+    """Leave a backup to the site's cron, under a number it is found again by. Writes to the site and the ledger."""
+    number = _begin(entry, "backup")
+    left = site.queue_backup(replace(request, deed=number))
+    entry.note(begun_backup=request.course_id)
+    return left
 
 
 def number_of(facts: Mapping[str, Any], stage: str) -> str | None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from moodlectl.actions import backup as action
-    from moodlectl.site.port import Setting
+    from moodlectl.site.port import Setting, Site
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 rewrite.register(app)
@@ -63,6 +63,9 @@ def create(
     remove_remote: Annotated[
         bool, typer.Option("--remove-remote", help="Leave nothing on the site once it is down and checked.")
     ] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Leave it to the site's cron; 'job resume' waits for it.")
+    ] = False,
     as_user: As = None,
     dry_run: Quietly = False,
 ) -> None:
@@ -88,9 +91,35 @@ def create(
             plans = [action.plan(site, course, wanted) for course in courses]
             _print_plans(state, [(planned, action.preview(site, planned)) for planned in plans])
             return
+        if queue:
+            _queue(state, site, courses, wanted)
+            return
         with output.progress(state) as on_progress:
             results = list(action.run_all(site, courses, wanted, lambda _: on_progress))
     _print_made(state, results)
+
+
+def _queue(state: State, site: Site, courses: Sequence[str], wanted: action.Wanted) -> None:
+    """Leave the backups to the site's cron, and say by which jobs they are found again."""
+    from moodlectl.actions import backup as action
+
+    tried = Tried("backups")
+    plans = [action.plan(site, course, wanted) for course in courses]
+    for planned in plans:
+        with tried.one(planned.course.shortname, of=len(plans)) as done:
+            queued = action.queue(site, planned)
+            course = {"id": queued.course.id, "shortname": queued.course.shortname}
+            left = {"area": queued.left.area, "filename": queued.left.filename, "cron": queued.left.cron}
+            done({"course": course, **left, "queued": True, "job": queued.job, "word": queued.word})
+    if state.output is not Output.table:
+        output.emit(state, tried.rows)
+    for row in tried.rows:
+        if state.output is Output.table:
+            sys.stdout.write(f"{output.plain(row['word'])}\n")
+        output.remark(state, f"left to the site's cron; wait for it with: moodlectl job resume {row['job']}")
+    if tried.rows and tried.rows[0]["cron"] is None:
+        output.warn("The site's cron has never run; nothing comes of it until it does.")
+    tried.tell()
 
 
 def _print_plans(state: State, plans: Sequence[tuple[action.Planned, Sequence[Setting]]]) -> None:

@@ -293,6 +293,16 @@ class BackupRequest:
 
 
 @dataclass(frozen=True)
+class BackupQueued:
+    """A backup that the site's cron will make: where it will lie, under what name, and when cron was last at work."""
+
+    course_id: int
+    area: Area
+    filename: str
+    cron: datetime | None
+
+
+@dataclass(frozen=True)
 class BackupMade:
     """What a backup ended with: the stored file, the root settings it was made with, Moodle's warnings."""
 
@@ -496,9 +506,10 @@ class Deed:
     """What a site knows of a backup or restore that was begun under a number of ours.
 
     ``found`` is whether it has heard of it at all; ``running`` whether its process lives. ``phase`` is ``prepared``,
-    ``begun``, ``deleting``, ``executing``, ``done`` or ``failed``, ``progress`` from 0 to 1. ``changed`` is whether a
-    course that was there before has been changed, ``unsettled`` whether something of it lies about on the host.
-    ``restored``, ``made`` and ``error`` are what its answer would have been.
+    ``queued``, ``begun``, ``deleting``, ``executing``, ``done`` or ``failed``, ``progress`` from 0 to 1. ``running`` is
+    also what waits for cron. ``changed`` is whether a course that was there before has been changed, ``unsettled``
+    whether something of it lies about on the host. ``restored``, ``made`` and ``error`` are what its answer would have
+    been.
     """
 
     id: str
@@ -874,6 +885,9 @@ class Site(Protocol):
 
     def backup(self, request: BackupRequest, on_progress: OnProgress = no_progress) -> BackupMade:
         """Make one backup and store it where Moodle stores such backups. Writes to the site."""
+
+    def queue_backup(self, request: BackupRequest) -> BackupQueued:
+        """Leave one backup to the site's cron; ``deed`` tells what becomes of it. Needs a shell. Writes to the site."""
 
     def backups(
         self, course_id: int, areas: Sequence[Area] = AREAS, *, owner: str | None = None

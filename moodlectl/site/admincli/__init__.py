@@ -24,6 +24,7 @@ from moodlectl.site.port import (
     BackupFile,
     BackupListing,
     BackupMade,
+    BackupQueued,
     BackupRequest,
     Category,
     Check,
@@ -145,6 +146,10 @@ class AdminCliSite:
         from moodlectl.site.admincli import backup
 
         return backup.make(self._means, request, on_progress)
+
+    def queue_backup(self, request: BackupRequest) -> BackupQueued:
+        """Refused: no script does it."""
+        raise refusals.no_script("leave a backup to cron")
 
     def backups(
         self, course_id: int, areas: Sequence[Area] = AREAS, *, owner: str | None = None

@@ -24,6 +24,7 @@ from moodlectl.site.port import (
     BackupFile,
     BackupListing,
     BackupMade,
+    BackupQueued,
     BackupRequest,
     Category,
     Check,
@@ -216,6 +217,12 @@ class LiveSite:
 
         host = self._host("making a backup")
         return backup.make(host, request, acting=self._acting(request.as_user), on_progress=on_progress)
+
+    def queue_backup(self, request: BackupRequest) -> BackupQueued:
+        """Leave one backup to the site's cron. Needs a shell. Writes to the site."""
+        from moodlectl.site.live import backup
+
+        return backup.queue(self._host("queueing a backup"), request, acting=self._acting(request.as_user))
 
     def backups(
         self, course_id: int, areas: Sequence[Area] = AREAS, *, owner: str | None = None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from moodlectl.site.live.backups import read_file
 from moodlectl.site.port import (
+    Area,
     BackupMade,
+    BackupQueued,
     BackupRequest,
     ItemChoice,
     LockedBy,
@@ -60,6 +63,18 @@ def make(
     NotFound, AccessError, and Failed with the end of Moodle's log; what was begun is then taken back.
     """
     return read_made(runner.do("backup", params(request), acting=acting, on_progress=on_progress))
+
+
+def queue(runner: Runner, request: BackupRequest, *, acting: str | None = None) -> BackupQueued:
+    """Leave one backup to the site's cron (``php/backup_queue.php``). Writes to the site. Raises as ``make``."""
+    reply = runner.do("backup_queue", params(request), acting=acting)
+    cron = reply["cron"]
+    return BackupQueued(
+        course_id=request.course_id,
+        area=cast("Area", reply["area"]),
+        filename=str(reply["filename"]),
+        cron=None if cron is None else datetime.fromtimestamp(int(cron), UTC),
+    )
 
 
 def params(request: BackupRequest) -> dict[str, Any]:

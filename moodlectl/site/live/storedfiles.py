@@ -144,7 +144,7 @@ def course_id_in(filename: str) -> int | None:
 
 def has_users(filename: str) -> bool | None:
     """False where the name that Moodle gave says ``-nu`` (no users), None where it does not tell."""
-    return False if re.search(r"-\d{8}-\d{4}-nu(-nf)?\.mbz$", filename) else None
+    return False if re.search(r"-\d{8}-\d{4}-nu(-nf)?(-\d+)?\.mbz$", filename) else None
 
 
 def address_of(ws: WebService, file: BackupFile) -> str:

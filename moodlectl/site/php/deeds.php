@@ -29,7 +29,7 @@ final class moodlectl_deed {
         return $this->handle === null || $this->write();
     }
 
-    /** The next phase: prepared, begun, deleting, executing, done, failed. What has ended stays as it ended. */
+    /** The next phase: prepared, queued, begun, deleting, executing, done, failed. What has ended stays as it ended. */
     public function phase($phase, array $facts = []) {
         if (in_array($this->get('phase'), ['done', 'failed'], true)) {
             return true;
@@ -61,7 +61,7 @@ final class moodlectl_deed {
 
     /** PHP ends in the middle: a fatal error, no memory, exit() of a plugin. */
     public function died() {
-        if ($this->handle === null || in_array($this->get('phase'), ['done', 'failed'], true)) {
+        if ($this->handle === null || in_array($this->get('phase'), ['queued', 'done', 'failed'], true)) {
             return;
         }
         $error = error_get_last();
@@ -156,6 +156,9 @@ function moodlectl_call_deed(array $params, moodlectl_io $io) {
     list($running, $account, $handle) = moodlectl_deed_read(moodlectl_deed_path($params['deed']));
     if ($handle) {
         fclose($handle);
+    }
+    if (!$running && isset($account['phase']) && $account['phase'] === 'queued') {
+        list($running, $account) = moodlectl_queued_look($account);
     }
     return ['found' => $account !== null, 'running' => $running, 'account' => $account === null ? null : (object)$account];
 }
