@@ -7,7 +7,7 @@ The map, and the arrow that never turns round::
                   │               └── site.practice                            the built-in practice site
                   ├──▶ store                                                   backups kept here, every content once
                   └──▶ mbz                                                     the backup-file reader
-    config, credentials, secret, errors, findings, version: leaves
+    config, credentials, secret, errors, findings, spent, version: leaves
 
 Words come in at ``cli``, meaning is made in ``actions``, Moodle is asked through ``site.port``, and nothing flows
 back up. ``site.opening`` is the one place that knows which site answers a configuration.

@@ -37,7 +37,8 @@ class SiteConfig:
 
     ``via`` are the hops, outermost first; ``token`` says where the token comes from, never the token itself;
     ``acting`` is the username of the key ``as``; ``timeout`` is seconds without an answer. ``moodle_dir``,
-    ``php`` and ``exchange_dir`` are paths on the site's host, the other paths are on this machine. ``limits`` are for
+    ``php`` and ``exchange_dir`` are paths on the site's host, the other paths are on this machine. With
+    ``plain_database`` deeds leave the settings of their database session as the site has them. ``limits`` are for
     batches; ``guards`` says of each guard on a course that is restored into whether it stops, warns or is ignored.
     """
 
@@ -54,6 +55,7 @@ class SiteConfig:
     allow_http: bool = False
     ssh_config: Path | None = None
     engine: Engine = "runner"
+    plain_database: bool = False
     exchange_dir: str | None = None
     timeout: float = 60.0
     folder: Path | None = None
@@ -80,6 +82,7 @@ class SiteConfig:
             "allow_http": self.allow_http or None,
             "ssh_config": str(self.ssh_config) if self.ssh_config else None,
             "engine": self.engine if self.engine != "runner" else None,
+            "plain_database": self.plain_database or None,
             "exchange_dir": self.exchange_dir,
             "timeout": self.timeout if self.timeout != SiteConfig.timeout else None,
             "folder": str(self.folder) if self.folder else None,
@@ -208,6 +211,7 @@ def _site(name: str, table: Any, path: Path) -> SiteConfig:
         allow_http=bool(reader.take("allow_http", words.read_flag)),
         ssh_config=reader.take("ssh_config", reader.path),
         engine=reader.take("engine", _ENGINE) or "runner",
+        plain_database=bool(reader.take("plain_database", words.read_flag)),
         exchange_dir=reader.take("exchange_dir", words.read_text),
         timeout=reader.take("timeout", words.read_seconds) or SiteConfig.timeout,
         folder=reader.take("folder", reader.path),

@@ -119,22 +119,24 @@ class Taker(Protocol):
     ) -> ContentsTaken: ...
 
 
-def why_not(source: Site, target: Site) -> str | None:
+def why_not(source: Site, target: Site, *, makes: bool = True) -> str | None:
     """Why contents cannot travel by themselves between two sites, in a sentence; None where they can. Reads only.
 
-    Raises Unreachable.
+    ``makes``: the source is to make a backup without files for it. Raises Unreachable.
     """
     try:
         target.pool().lacking(())
     except (AccessError, Refused) as error:
         return f"{target.name}: {error.message}"
-    return why_not_from(source)
+    return why_not_from(source, makes=makes)
 
 
-def why_not_from(source: Site) -> str | None:
+def why_not_from(source: Site, *, makes: bool = True) -> str | None:
     """Why the contents of a site's courses cannot travel by themselves, None where they can. Reads only."""
     try:
         source.pool().lacking(())
+        if not makes:
+            return None
         files = next((one for one in source.backup_settings(None) if one.name == "files"), None)
     except (AccessError, Refused) as error:
         return f"{source.name}: {error.message}"
@@ -287,9 +289,7 @@ def _refuse_bad(taken: ContentsTaken, contents: Sequence[Content]) -> None:
             details={"contents": list(taken.refused)},
         )
     if taken.count != len(contents):
-        raise Failed(
-            f"Of {len(contents)} contents {taken.count} arrived.", "Try again.", code="contents_cut"
-        )
+        raise Failed(f"Of {len(contents)} contents {taken.count} arrived.", "Try again.", code="contents_cut")
 
 
 class _Counter:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from moodlectl.actions import files, manifest, naming, recovery
+from moodlectl.actions import manifest, naming, recovery, travelling
 from moodlectl.actions.naming import ItemWords
 from moodlectl.actions.verification import Verification, Verified
 from moodlectl.errors import UsageError
@@ -106,11 +104,16 @@ def check_words(wanted: Wanted) -> None:
 
 @contextmanager
 def fetched(
-    site: Site, backup: str, from_site: Site | None = None, on_progress: OnProgress = no_progress
+    site: Site,
+    backup: str,
+    from_site: Site | None = None,
+    on_progress: OnProgress = no_progress,
+    road: travelling.Road | None = None,
 ) -> Iterator[RestoreSource]:
     """Where the archive is: a local file, a stored backup of this site, or one brought here from another site.
 
-    What is brought here lies in a private temporary folder until the end of the block. Reads only.
+    What is brought here lies in a private temporary folder until the end of the block. Writes to the site's file pool
+    what it lacks of a backup from another site, unless ``road`` has it in one piece; else reads only.
     """
     parsed = naming.parse_backup(backup)
     if isinstance(parsed, naming.LocalBackup):
@@ -121,10 +124,8 @@ def fetched(
         yield RestoreSource(stored=naming.find_stored(site, parsed))
     else:
         stored = naming.find_stored(from_site, parsed)
-        with tempfile.TemporaryDirectory(prefix="moodlectl-") as folder:
-            path = Path(folder) / files.safe_name(stored.filename)
-            from_site.download(stored, path, on_progress)
-            yield RestoreSource(path=path)
+        with travelling.travelled(from_site, site, stored, road or travelling.Road(whole=True), on_progress) as source:
+            yield source
 
 
 def request_for(
@@ -198,9 +199,7 @@ def plan(site: Site, request: RestoreRequest, on_progress: OnProgress = no_progr
     return site.restore_plan(request, on_progress)
 
 
-def run(
-    site: Site, request: RestoreRequest, on_progress: OnProgress = no_progress, *, verify: bool = True
-) -> Done:
+def run(site: Site, request: RestoreRequest, on_progress: OnProgress = no_progress, *, verify: bool = True) -> Done:
     """Restore, and compare the site with what was asked of the file. Writes to the site.
 
     Raises AccessError, Refused (nothing changed), Failed (taken back), OutcomeUnknown.

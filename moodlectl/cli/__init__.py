@@ -60,6 +60,7 @@ def globals_(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what happens on the way.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours (also: NO_COLOR).")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
@@ -75,6 +76,10 @@ def globals_(
         color=not no_color and not os.environ.get("NO_COLOR"),
         yes=yes,
     )
+    if profile:
+        from moodlectl import spent
+
+        spent.keep()
     if verbose:
         import logging
 
@@ -100,6 +105,7 @@ def main(arguments: Sequence[str]) -> int:
     except BaseException as error:  # noqa: BLE001 - the one door
         return _ended_by(error, json=_asked_for_json(words))
     finally:
+        _tell_profile()
         _settle()
 
 
@@ -118,6 +124,15 @@ def _end_children_when_told_to_end() -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, told)
+
+
+def _tell_profile() -> None:
+    """Where the time went, if ``--profile`` asked for it."""
+    spent = sys.modules.get("moodlectl.spent")  # not loaded: nobody asked
+    if spent is not None and spent.kept() is not None:
+        from moodlectl.cli import profile
+
+        profile.tell(spent.kept())
 
 
 def _settle() -> None:

@@ -71,6 +71,9 @@ def restore(
     from_site: Annotated[
         str | None, typer.Option("--from", metavar="SITE", help="The site BACKUP lies on, if it is another one.")
     ] = None,
+    whole_backup: Annotated[
+        bool, typer.Option("--whole-backup", help="With --from: in one piece, also what the target has already.")
+    ] = False,
     fullname: Annotated[str | None, typer.Option(metavar="TEXT", help="The course's full name.")] = None,
     shortname: Annotated[str | None, typer.Option(metavar="TEXT", help="The course's short name.")] = None,
     idnumber: Annotated[str | None, typer.Option(metavar="TEXT", help="The course's ID number.")] = None,
@@ -139,7 +142,7 @@ def restore(
     ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""
-    from moodlectl.actions import checks, guards, naming, protected, rewriting, storing
+    from moodlectl.actions import checks, guards, naming, protected, rewriting, storing, travelling
     from moodlectl.actions import restore as action
     from moodlectl.errors import UsageError
 
@@ -150,6 +153,8 @@ def restore(
         return
     if backup is None:
         raise UsageError("No backup is named.", "Give a file, COURSE@AREA or COURSE@AREA/FILENAME.")
+    if whole_backup and from_site is None:
+        raise UsageError("--whole-backup only means something with --from.")
     targets = [(m, t) for m, t in (("new", new), ("merge", merge), ("replace", replace)) if t is not None]
     if len(targets) != 1:
         raise UsageError(
@@ -186,13 +191,15 @@ def restore(
         site = stack.enter_context(closing(state.open_site()))
         modes = {**state.site_config().guards, **modes}
         other = stack.enter_context(closing(state.open_site(from_site))) if from_site else None
+        # A dry run writes nothing, to the site's file pool neither.
+        road = travelling.Road(whole=whole_backup or dry_run)
         with output.progress(state) as on_progress:
             if (word := naming.kept_word(backup)) is not None and from_site is None:
                 kept = storing.Kept(storing.opened(state.store(store)), word)
                 source = stack.enter_context(storing.fetched(kept, site, whole=dry_run, on_progress=on_progress))
                 origin: str | None = kept.entry.id
             else:
-                source = stack.enter_context(action.fetched(site, backup, other, on_progress))
+                source = stack.enter_context(action.fetched(site, backup, other, on_progress, road))
                 origin = checks.origin(source)
             if user_map is not None or pairs:
                 mapped = rewriting.mapped(site, source, user_map, pairs, as_user, on_progress)
@@ -202,6 +209,8 @@ def restore(
             plan = looked.report.plan if dry_run else None
             added = _added(site, plan, on_progress) if plan is not None else None
         output.warn_all([*looked.broken, *looked.lacks])
+        for note in road.notes:
+            output.remark(state, note)
         if dry_run:
             print_plan(state, looked, backup, Asked(mode, frozenset(allow)), added)
         typed = {"title"} if looked.target is not None and not dry_run and _names_it(state, look) else set[str]()

@@ -141,7 +141,7 @@ def _runner(config: SiteConfig, webservice: WebService | None, *, forgiving: boo
         except MoodlectlError:
             if not forgiving:
                 raise  # to act as an administrator because the token is dead would be a surprise
-    return Runner(
+    runner = Runner(
         Shell(config.via, config.ssh_config),
         config.moodle_dir,
         php=config.php,
@@ -149,3 +149,5 @@ def _runner(config: SiteConfig, webservice: WebService | None, *, forgiving: boo
         token_user=owner,
         patience=config.timeout,
     )
+    runner.plain_database = config.plain_database
+    return runner

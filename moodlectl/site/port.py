@@ -827,6 +827,9 @@ class Pool(Protocol):
         ``coming`` is what is in it. Writes to the site, nothing that a course sees. Raises Refused for want of space.
         """
 
+    def backup_without_files(self, file: BackupFile, receive: Callable[[bytes], None]) -> bool:
+        """A stored backup as a gzipped tar without its file pool; False where it is of another kind. Reads only."""
+
     def held(self) -> Sequence[HeldContent]:
         """What was put there ahead and not released since, oldest first. Reads only."""
 
@@ -869,9 +872,7 @@ class Site(Protocol):
     def counts(self, course_id: int) -> Counts:
         """What the course holds now, in numbers. Needs a shell. Reads only."""
 
-    def identities(
-        self, course_id: int, receive: OnIdentity, part: Part = ALL, *, as_user: str | None = None
-    ) -> None:
+    def identities(self, course_id: int, receive: OnIdentity, part: Part = ALL, *, as_user: str | None = None) -> None:
         """Hand over what the course holds, one thing after the other. Needs a shell. Reads only."""
 
     def keepsake(self, course_id: int, *, as_user: str | None = None) -> Keepsake:
@@ -894,9 +895,7 @@ class Site(Protocol):
     ) -> BackupListing:
         """The backups of a course in those areas, newest first; ``owner`` is whose private area. Reads only."""
 
-    def download(
-        self, file: BackupFile, destination: Path, on_progress: OnProgress = no_progress
-    ) -> BackupFile:
+    def download(self, file: BackupFile, destination: Path, on_progress: OnProgress = no_progress) -> BackupFile:
         """Bring a backup down to ``destination``, resuming ``destination.part``; checks size and sha1.
 
         Returns the file with its sha1. Reads only. Raises Failed where what arrived is not what was sent.

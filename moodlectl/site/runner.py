@@ -31,7 +31,8 @@ class Runner:
     """Asks the PHP of a Moodle, over a shell. Sessions start when first needed and end with ``close``.
 
     ``acting`` is the username to act as, else ``token_user``, else the site's first administrator.
-    ``patience`` is how many seconds Moodle may take to start. May be used by several threads at once: each
+    ``patience`` is how many seconds Moodle may take to start; with ``plain_database`` deeds leave the settings of
+    their database session alone. May be used by several threads at once: each
     then has its own session.
 
     Every method raises AccessError, NotFound or Unreachable where the host cannot be reached or has no Moodle
@@ -54,6 +55,7 @@ class Runner:
         self._acting = acting
         self._token_user = token_user
         self._patience = patience
+        self.plain_database = False
         self._lock = threading.Lock()
         self._idle: list[tuple[str | None, Session, float]] = []
         self._hello: Hello | None = None
@@ -198,6 +200,7 @@ class Runner:
             token_user=self._token_user,
             patience=self._patience,
             deed=deed,
+            plain_database=self.plain_database,
         )
 
 

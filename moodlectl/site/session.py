@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from moodlectl import spent
 from moodlectl.errors import MoodlectlError
 from moodlectl.site import frames, program, trouble
 from moodlectl.site.port import BEGUN, OnProgress, Progress
@@ -77,6 +78,7 @@ class Start:
     token_user: str | None
     patience: float
     deed: bool = False
+    plain_database: bool = False
 
 
 class Session:
@@ -97,6 +99,7 @@ class Session:
         self.broken = False
         self.answered = 0
         self._greeted = False
+        began = time.monotonic()
         self._process = start.shell.start(program.command(start.php))
         process = self._process
         assert process.stdin and process.stdout and process.stderr
@@ -114,6 +117,7 @@ class Session:
             self.broken = True
             self.end(grace=1.0)
             raise
+        spent.add("start Moodle", time.monotonic() - began, spent.MOODLE)
 
     def call(
         self,
@@ -127,6 +131,7 @@ class Session:
         """Ask one thing and wait for its result; file content goes to ``sink`` and comes from ``source``."""
         self._send([frames.request({"call": name, "params": params})], source)
         self.broken = True  # until the answer is there
+        began = time.monotonic()
         try:
             while True:
                 frame = self._next()
@@ -143,6 +148,7 @@ class Session:
             raise reported.error from None
         self.broken = False
         self.answered += 1
+        spent.of_host(frame, time.monotonic() - began)
         return frame.get("value")
 
     def end(self, grace: float = 5.0, *, force: bool = True) -> None:
@@ -174,6 +180,7 @@ class Session:
             "token_user": start.token_user,
             "lang": "en",
             "deed": start.deed,
+            "plain_database": start.plain_database,
         }
         self._deadline = time.monotonic() + start.patience
         self._send([b"%d\n" % len(text), text, frames.request(first)])

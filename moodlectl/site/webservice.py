@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from moodlectl import spent
 from moodlectl.errors import AccessError, ConfigError, Unreachable
 from moodlectl.secret import Secret
 from moodlectl.site.network import network_trouble
@@ -164,7 +165,8 @@ class WebService:
         from moodlectl.site.transfer import Source, download
 
         source = Source(url, size, sha1)
-        return download(self, source, destination, overwrite=overwrite, on_progress=on_progress)
+        with spent.on("download", spent.NETWORK):
+            return download(self, source, destination, overwrite=overwrite, on_progress=on_progress)
 
     def upload(self, path: Path, *, itemid: int = 0, on_progress: OnProgress = no_progress) -> dict[str, Any]:
         """Send one file to the user's draft area; see ``upload.upload``. Writes to the site."""
@@ -188,7 +190,7 @@ class WebService:
     def _post(self, asked: Asked, body: dict[str, str], token_name: str, timeout: Timeout | None) -> Any:
         if asked.writes:
             self.session.close()  # a fresh connection: one gone stale must not make a write's outcome unknown
-        with network_trouble(asked):
+        with network_trouble(asked), spent.on("web services", spent.NETWORK):
             form = body | {token_name: self.token.reveal()}
             reply = reply_of(self.post(asked, form, timeout=timeout or self.timeout))
         return guarded(lambda: read_reply(reply, asked), self.token)

@@ -50,7 +50,9 @@ def test_contents_put_there_ahead_are_had_and_held_until_they_are_let_go(pool: P
     assert (taken.missing, taken.refused) == ((), ())
     assert list(pool.lacking(contents)) == []
     held = {one.sha1: one for one in pool.held()}
-    assert [(held[one.sha1].size, held[one.sha1].claimed) for one in contents] == [(one.size, False) for one in contents]
+    assert [(held[one.sha1].size, held[one.sha1].claimed) for one in contents] == [
+        (one.size, False) for one in contents
+    ]
     names = [one.sha1 for one in contents]
     assert pool.release(names) == 0
     assert pool.release(names, unclaimed=True) == 3
@@ -141,3 +143,30 @@ def test_a_backup_without_files_is_refused_by_the_name_of_one_that_is_nowhere(wo
         world.new(odd, settings={"users": False})
     assert refused.value.code == "without-files"
     assert world.everything() == before
+
+
+def test_a_stored_backup_comes_without_its_file_pool_and_with_all_else(world: World, tmp_path: Path) -> None:
+    from moodlectl.site.port import BackupRequest
+
+    made = world.site.backup(BackupRequest(world.rich.id))
+    try:
+        whole, raw, lean = tmp_path / "whole.mbz", tmp_path / "raw", tmp_path / "lean.mbz"
+        world.site.download(made.file, whole)
+        with raw.open("wb") as out:
+            assert world.site.pool().backup_without_files(made.file, lambda piece: None if out.write(piece) else None)
+        with lean.open("wb") as out:
+            write_lean(raw, out)
+
+        def members(path: Path) -> dict[str, bytes]:
+            with tarfile.open(path) as archive:
+                return {
+                    one.name: archive.extractfile(one).read()  # type: ignore[union-attr]
+                    for one in archive
+                    if one.isfile() and not one.name.startswith((".ARCHIVE", "files/", "moodle_backup"))
+                }
+
+        assert members(lean) == members(whole)
+        assert mbz.pool_files(lean) == mbz.pool_files(whole)
+        assert not mbz.inspect(lean).include_files
+    finally:
+        world.site.delete_backup(made.file)

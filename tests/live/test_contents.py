@@ -74,6 +74,8 @@ def desk(moodlectl: Command, moodles: dict[str, rig.LiveMoodle], tmp_path: Path)
         pytest.skip("needs two sites")
     moodlectl.add_site("old", old)
     moodlectl.add_site("new", new)
+    with next(moodlectl.home.rglob("config.toml")).open("a") as file:
+        file.writelines(f"\n[sites.{name}.limits]\nload = 1000\n" for name in ("old", "new"))
     category = int(new.php(CATEGORY, name=f"Contents {tmp_path.name} {id(tmp_path)}"))
     yield Desk(moodlectl, old, new, category, tmp_path)
     new.php(CLEAR, id=category)
@@ -125,3 +127,44 @@ def test_a_rollover_writes_no_byte_of_a_file_anew(moodlectl: Command, moodle: ri
         assert (again.status, again.json["totals"]["skipped"]) == (0, 1), again.stderr
     finally:
         moodle.php(CLEAR, id=category)
+
+
+def test_a_stored_backup_restored_on_another_site_sends_what_lacks_there_and_equals_one_in_one_piece(
+    desk: Desk,
+) -> None:
+    made = desk.run("--site", "old", "-o", "json", "backup", "create", "RICH101").json[0]
+    word = f"RICH101@{made['area']}/{made['filename']}"
+
+    def restored(name: str, *words: str) -> tuple[int, str]:
+        line = ("--site", "new", "-o", "json", "-y", "restore", word, "--from", "old", "--new", f"id:{desk.category}")
+        done = desk.run(*line, "--shortname", name, "--map", "admin=admin", *words)
+        assert done.status == 0, done.stderr
+        assert done.json["verified"]["differences"] == []
+        return int(done.json["course"]["id"]), done.stderr
+
+    try:
+        lean, _ = restored("TRAVELLED-LEAN")
+        whole, _ = restored("TRAVELLED-WHOLE", "--whole-backup")
+        again, said = restored("TRAVELLED-AGAIN")
+    finally:
+        desk.run("--site", "old", "-y", "backup", "delete", word)
+    assert "contents 0 were sent" in said
+    assert desk.files(whole) == desk.files(lean) == desk.files(again)
+    assert desk.run("-o", "json", "site", "contents", "new").json == []
+
+
+def test_deeds_with_and_without_settings_of_the_database_session_have_equal_results(desk: Desk) -> None:
+    ids = []
+    for name in ("SESSION-TUNED", "SESSION-PLAIN"):
+        line = ("--site", "new", "-o", "json", "--profile", "backup", "create", "RICH101", "--download")
+        made = desk.run(*line, str(desk.folder / name), "--remove-remote")
+        line = ("--site", "new", "-o", "json", "--profile", "-y", "restore", made.json[0]["path"])
+        done = desk.run(*line, "--new", f"id:{desk.category}", "--shortname", name)
+        assert done.status == 0, done.stderr
+        assert ("asynchronous commit" in done.stderr) == (name == "SESSION-TUNED" and desk.new.db == "pgsql")
+        ids.append(int(done.json["course"]["id"]))
+        config = next(desk.run.home.rglob("config.toml"))
+        config.write_text(config.read_text().replace("[sites.new]\n", "[sites.new]\nplain_database = true\n"))
+    assert desk.files(ids[0]) == desk.files(ids[1])
+    done = desk.run("--site", "new", "-o", "json", "course", "compare", f"id:{ids[0]}", f"id:{ids[1]}")
+    assert [one for one in done.json["differences"] if not one["known"]] == [], done.stdout

@@ -10,7 +10,7 @@ import moodlectl
 PACKAGE = Path(moodlectl.__file__).parent
 LEAVES = {
     *("ledger", "ledger_schema", "ledger_batch", "limits", "errors", "findings", "config", "config_words"),
-    *("credentials", "secret", "version", "neighbours"),
+    *("credentials", "secret", "version", "neighbours", "spent"),
 }
 MAY = {
     "cli": {"cli", "actions", "site.opening", "site.port", "mbz", "plans", "store", *LEAVES},

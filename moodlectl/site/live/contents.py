@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from moodlectl.site.port import Content, ContentsTaken, HeldContent, OnProgress, no_progress
+from moodlectl.site.port import BackupFile, Content, ContentsTaken, HeldContent, OnProgress, no_progress
 from moodlectl.site.runner import Runner
 
 _AT_ONCE: Final = 5000
@@ -42,10 +42,13 @@ class LivePool:
         """Put a stream of contents into the pool (``file_storage::create_file_from_pathname``). Writes to the site."""
         sizes = [one.size for one in coming]
         params = {"bytes": sum(sizes), "largest": max(sizes, default=0)}
-        reply = self._runner.do(
-            "contents_receive", params, acting=self._acting, source=stream, on_progress=on_progress
-        )
+        reply = self._runner.do("contents_receive", params, acting=self._acting, source=stream, on_progress=on_progress)
         return read_taken(reply)
+
+    def backup_without_files(self, file: BackupFile, receive: Callable[[bytes], None]) -> bool:
+        """A stored backup without its file pool (``php/lean.php``). Reads only."""
+        params = {"locator": dict(file.locator)}
+        return bool(self._runner.fetch("backup_without_files", params, receive, acting=self._acting))
 
     def held(self) -> Sequence[HeldContent]:
         """What was put there ahead, oldest first. Reads only."""
@@ -61,9 +64,7 @@ class LivePool:
 
 def read_taken(reply: Any) -> ContentsTaken:
     """What ``moodlectl_call_contents_receive`` answered."""
-    return ContentsTaken(
-        int(reply["count"]), int(reply["bytes"]), tuple(reply["missing"]), tuple(reply["refused"])
-    )
+    return ContentsTaken(int(reply["count"]), int(reply["bytes"]), tuple(reply["missing"]), tuple(reply["refused"]))
 
 
 def read_held(reply: Any) -> HeldContent:

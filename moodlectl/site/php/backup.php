@@ -35,14 +35,19 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
         $io->begun(['course' => (int)$course->id]);
         $run->begun = true;
         moodlectl_backup_watch_copies($run);
+        moodlectl_spent::lap('prepare the backup');
+        moodlectl_session_writes();
         $controller->finish_ui();
         $controller->execute_plan();
+        moodlectl_spent::lap('backup by Moodle');
         restore_error_handler();
         $results = $controller->get_results();
         if ($io->client_gone()) {
             throw new moodlectl_error('failed', 'client_gone', 'Whoever asked for the backup has gone away.');
         }
+        moodlectl_session_settle();
         $file = moodlectl_backup_check_stored($results, $course);
+        moodlectl_spent::lap('check what was stored');
         $warnings = moodlectl_backup_warnings($results, $run, $course);
     } catch (Throwable $problem) {
         moodlectl_backup_take_back($run);
@@ -368,23 +373,11 @@ function moodlectl_backup_used($plan) {
 }
 
 /**
- * Without database cursors for this process: a backup asks tens of thousands of small questions, and on PostgreSQL
- * each costs three more (lib/dml/pgsql_native_moodle_database.php fetchbuffersize, 3.9 and later). Not where logs or
- * grade histories are taken along, whose sets are too big to be held at once.
+ * The database session of a backup. Logs and histories can be too large to be held in memory.
  */
 function moodlectl_backup_fast_reads(array $used) {
-    global $DB;
-    if ($DB->get_dbfamily() !== 'postgres' || !empty($used['logs']) || !empty($used['grade_histories'])) {
-        return;
-    }
-    try {
-        $property = new ReflectionProperty('moodle_database', 'dboptions');
-        if (PHP_VERSION_ID < 80100) {
-            $property->setAccessible(true);
-        }
-        $property->setValue($DB, ['fetchbuffersize' => 0] + (array)$property->getValue($DB));
-    } catch (ReflectionException $missing) {
-        return; // A release that keeps it elsewhere is only slower.
+    if (empty($used['logs']) && empty($used['grade_histories'])) {
+        moodlectl_session_reads();
     }
 }
 

@@ -471,6 +471,8 @@ function moodlectl_serve(moodlectl_io $io) {
         $io->waiting = true;
         $io->tail = '';
         moodlectl_buffer($io);
+        moodlectl_spent::begin();
+        $call = '';
         try {
             $call = isset($request['call']) ? (string)$request['call'] : '';
             $function = 'moodlectl_call_' . $call;
@@ -481,7 +483,8 @@ function moodlectl_serve(moodlectl_io $io) {
             $value = $function($params, $io);
             moodlectl_flush();
             $io->waiting = false;
-            $io->event(['event' => 'result', 'value' => $value]);
+            $io->event(['event' => 'result', 'value' => $value, 'spent' => moodlectl_spent::take($call),
+                'session' => moodlectl_spent::$session]);
         } catch (Throwable $e) {
             moodlectl_flush();
             // lib/dml/moodle_database.php: a question after this one must not run inside its transaction.
@@ -546,6 +549,7 @@ try {
         moodlectl_refuse_deed($moodlectl_hello);
     }
     moodlectl_flush();
+    moodlectl_spent::$plain = !empty($moodlectl_first['plain_database']);
     $moodlectl_io->waiting = false;
     $moodlectl_io->event($moodlectl_hello);
 } catch (Throwable $moodlectl_e) {

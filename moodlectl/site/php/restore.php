@@ -136,8 +136,11 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         moodlectl_restore_switch_on_methods($job);
         moodlectl_restore_find_use($job);
         moodlectl_restore_refuse($job);
+        moodlectl_spent::lap('look at the site');
         moodlectl_restore_receive($job);
+        moodlectl_spent::lap('receive the backup');
         moodlectl_restore_unpack($job);
+        moodlectl_spent::lap('unpack it');
         moodlectl_contents_fill($job->base);
         moodlectl_restore_read($job);
         moodlectl_restore_choose($job);
@@ -146,15 +149,20 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         moodlectl_restore_find_dangers($job);
         moodlectl_restore_find_damage($job);
         moodlectl_restore_refuse($job);
+        moodlectl_spent::lap('look for dangers');
         moodlectl_restore_open($job);
+        moodlectl_spent::lap('open the plan');
         moodlectl_restore_find_people($job);
+        moodlectl_spent::lap('look for its people');
         moodlectl_restore_find_left_out($job);
         moodlectl_restore_find_roles($job);
         moodlectl_restore_find_names($job);
         moodlectl_restore_find_use($job);
         moodlectl_restore_refuse($job);
         $job->checkpoint();
+        moodlectl_spent::lap('look for dangers');
         $result = $job->dryrun ? moodlectl_restore_plan($job) : moodlectl_restore_do($job);
+        moodlectl_session_settle();
         $result['seconds'] = round(microtime(true) - $started, 3);
         $job->deed->phase('done', ['result' => $result]);
         return $result;
@@ -165,6 +173,7 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         throw $e;
     } finally {
         moodlectl_restore_clean($job);
+        moodlectl_restore_quietly($job, 'asynchronous commit', 'moodlectl_session_settle');
     }
 }
 

@@ -195,11 +195,25 @@ function moodlectl_restore_foresee(moodlectl_restore_job $job) {
     return $result;
 }
 
+/** Whether what Moodle keeps of people, files and questions in its temporary tables fits into memory at once. */
+function moodlectl_restore_small(moodlectl_restore_job $job) {
+    $bytes = 0;
+    foreach (['users.xml', 'files.xml', 'questions.xml'] as $name) {
+        $bytes += (int)@filesize($job->base . '/' . $name);
+    }
+    return $bytes < 64 << 20;
+}
+
 /** Does it, and answers as port.Restored. */
 function moodlectl_restore_do(moodlectl_restore_job $job) {
     global $DB;
     moodlectl_restore_signals($job);
     $expected = moodlectl_restore_expected($job);
+    moodlectl_spent::lap('work out what it will bring');
+    moodlectl_session_writes();
+    if (moodlectl_restore_small($job)) {
+        moodlectl_session_reads();
+    }
     try {
         if ($job->mode === 'new') {
             moodlectl_restore_make_course($job);
@@ -220,7 +234,9 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $job->deed->phase($job->mode === 'replace' ? 'deleting' : 'executing', ['changed' => $job->mode !== 'new']);
         $since = time();
         $lastlog = moodlectl_restore_last_log($job);
+        moodlectl_spent::lap('pre-check by Moodle');
         $job->controller->execute_plan();
+        moodlectl_spent::lap('restore by Moodle');
         if ($job->controller->get_status() != backup::STATUS_FINISHED_OK) {
             throw new moodlectl_error('failed', 'not_finished', 'Moodle ended the restore without finishing it.');
         }
@@ -238,6 +254,7 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         moodlectl_restore_put_back($job);
         $job->state = 'done';
         $job->madecourse = 0;
+        moodlectl_spent::lap('what Moodle leaves to do');
     } catch (Throwable $e) {
         moodlectl_restore_failed($job, $e);
     }

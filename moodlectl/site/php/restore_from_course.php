@@ -72,7 +72,9 @@ function moodlectl_restore_back_up(moodlectl_restore_job $job, array $source, ba
         if (!$job->import) {
             moodlectl_restore_leave_unpacked($plan);
         }
+        moodlectl_spent::lap('prepare the backup');
         $controller->execute_plan();
+        moodlectl_spent::lap('backup by Moodle');
     } catch (moodlectl_error $e) {
         throw $e;
     } catch (Exception $e) {

@@ -165,6 +165,10 @@ function moodlectl_restore_unpack(moodlectl_restore_job $job) {
         empty($CFG->filedir) ? $CFG->dataroot : $CFG->filedir => $sizes['pool']],
         'the unpacked backup and its files');
     $job->checkpoint();
+    if (!empty($sizes['plain']) && moodlectl_restore_untar($job)) {
+        unlink($job->archive);
+        return;
+    }
     $trouble = '';
     try {
         $done = get_file_packer('application/vnd.moodle.backup')->extract_to_pathname($job->archive, $job->base, null,
@@ -188,12 +192,45 @@ function moodlectl_restore_unpack(moodlectl_restore_job $job) {
 }
 
 /**
+ * Unpacks with the system's tar, which is several times as fast as Moodle's own unpacker where there are many small
+ * files. Only what was looked through and holds nothing but plain files and directories with safe names; false where
+ * there is no tar, or it did not succeed: Moodle's own then has its turn.
+ */
+function moodlectl_restore_untar(moodlectl_restore_job $job) {
+    if (!function_exists('proc_open')) {
+        return false;
+    }
+    $words = ['tar', '-xzf', $job->archive, '-C', $job->base, '--no-same-owner', '--no-same-permissions', '-m'];
+    $pipes = [];
+    $process = @proc_open(implode(' ', array_map('escapeshellarg', $words)), [['file', '/dev/null', 'r'],
+        ['file', '/dev/null', 'w'], ['pipe', 'w']], $pipes);
+    if (!is_resource($process)) {
+        return false;
+    }
+    $said = stream_get_contents($pipes[2], 4000);
+    stream_get_contents($pipes[2]);
+    fclose($pipes[2]);
+    if (proc_close($process) !== 0) {
+        $job->io->log('tar: ' . $said);
+        return moodlectl_restore_empty($job);
+    }
+    @unlink($job->base . '/.ARCHIVE_INDEX');
+    return is_file($job->base . '/moodle_backup.xml') || moodlectl_restore_empty($job);
+}
+
+/** Takes back what an unpacker has left half done; always false. */
+function moodlectl_restore_empty(moodlectl_restore_job $job) {
+    remove_dir($job->base, true);
+    return false;
+}
+
+/**
  * Reads a gzipped tar from one end to the other without writing: names, sizes, and whether it is whole. Moodle's own
  * list_files believes the index inside the file (lib/filestorage/tgz_extractor.php, all releases).
  */
 function moodlectl_restore_list_tgz(moodlectl_restore_job $job) {
     $gz = gzopen($job->archive, 'rb');
-    $found = ['total' => 0, 'pool' => 0, 'names' => 0];
+    $found = ['total' => 0, 'pool' => 0, 'names' => 0, 'plain' => true];
     $zeros = 0;
     while ($zeros < 2) {
         $block = (string)gzread($gz, 512);
@@ -249,6 +286,8 @@ function moodlectl_restore_tar_member($block, array &$found) {
     if ($kind >= '1' && $kind <= '7' && $kind !== '5') {
         moodlectl_restore_refuse_name($name, 'a link or device');
     }
+    // Longer names and the like are told in members of other kinds, which every tar reads in its own way.
+    $found['plain'] = $found['plain'] && ($kind === '0' || $kind === "\0" || $kind === '5');
     moodlectl_restore_count_member($name, moodlectl_restore_tar_size($block), $found);
 }
 

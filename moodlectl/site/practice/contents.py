@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from moodlectl.mbz.lean import write_lean
 from moodlectl.site.contents import Arriving, arriving, packed
-from moodlectl.site.port import Content, ContentsTaken, HeldContent, OnProgress, Progress, no_progress
+from moodlectl.site.port import BackupFile, Content, ContentsTaken, HeldContent, OnProgress, Progress, no_progress
 from moodlectl.site.practice.people import Actor
 from moodlectl.site.practice.store import CHUNK, Store
 
@@ -65,6 +67,19 @@ class PracticePool:
                 refused.append(one.content.sha1)
         return ContentsTaken(count, size, tuple(missing), tuple(refused))
 
+    def backup_without_files(self, file: BackupFile, receive: Callable[[bytes], None]) -> bool:
+        """A stored backup without its file pool. Reads only."""
+        path = self._store.content_path(str(file.sha1))
+        with path.open("rb") as archive:
+            if archive.read(2) != b"\x1f\x8b":
+                return False
+        with tempfile.TemporaryFile() as lean:
+            write_lean(path, lean)
+            lean.seek(0)
+            for piece in _read(lean):
+                receive(piece)
+        return True
+
     def held(self) -> Sequence[HeldContent]:
         """What was put there ahead, oldest first. Reads only."""
         if not self._store.rows("SELECT 1 FROM sqlite_master WHERE name = 'held'"):
@@ -111,9 +126,7 @@ class PracticePool:
                 return False
             with self._store.transaction():
                 self._store.run(_TABLE)
-                self._store.run(
-                    "INSERT OR IGNORE INTO held VALUES (?, ?, ?)", one.content.sha1, size, int(time.time())
-                )
+                self._store.run("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", one.content.sha1, size, int(time.time()))
                 damaged = self._store.content_path(one.content.sha1)
                 if damaged.is_file() and damaged.stat().st_size != size:
                     damaged.unlink()
