@@ -28,7 +28,7 @@ from moodlectl.site.port import (
 )
 from moodlectl.store import Store, adding, exporting, is_store, open_store, pruning
 from moodlectl.store.adding import Added, Intake, Origin
-from moodlectl.store.entries import Entry
+from moodlectl.store.entries import BACKUPS, Entry
 from moodlectl.store.locks import reading
 from moodlectl.store.places import scratch
 from moodlectl.store.pruning import Freed, Judged, Keep
@@ -380,7 +380,8 @@ def prune(store: Store, plan: Pruning, on_progress: OnProgress = no_progress) ->
 
 def used(store: Store) -> int:
     """The bytes that everything in a store takes. Reads only."""
-    return sum(one.size for one in store.place.found(""))
+    folders = (*store.pool.folders(), BACKUPS)
+    return sum(one.size for folder in folders for one in store.place.found(folder))
 
 
 def _scanning(on_progress: OnProgress) -> Callable[[int, int], None]:

@@ -27,7 +27,8 @@ from typing import Final
 from moodlectl.errors import Failed, NotFound, Refused
 from moodlectl.store import entries
 from moodlectl.store.entries import Entry
-from moodlectl.store.places import Place, place_of
+from moodlectl.store.locks import LOCKS
+from moodlectl.store.places import INCOMING, Place, place_of
 from moodlectl.store.pool import StorePool
 
 MARK: Final = "moodlectl-store.json"
@@ -141,11 +142,11 @@ def is_store(path: Path) -> bool:
 
 
 def _refuse_other_things(place: Place) -> None:
-    for one in place.found(""):
-        if one.name.partition("/")[0] in ("locks", "incoming"):
+    for name, _ in place.below():
+        if name in (LOCKS, INCOMING):
             continue
         raise Refused(
-            f"{place.address} is no store, and not empty: {one.name} lies there.",
+            f"{place.address} is no store, and not empty: {name} lies there.",
             "Name a folder of its own for the store.",
             code="not_a_store",
         )

@@ -110,7 +110,7 @@ def _held(store: Store, *, repair: bool) -> Iterator[None]:
 
 def _contents(store: Store, found: Checked, good: Uses, bad: Uses, on_progress: OnProgress) -> None:
     """Hash every content there is."""
-    folders = store.place.below(CONTENTS)
+    folders = store.pool.folders()
     for number, folder in enumerate(folders):
         on_progress(Progress("contents", number, len(folders), message=f"{found.contents} contents"))
         for one in store.place.found(folder):

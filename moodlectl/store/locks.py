@@ -51,15 +51,16 @@ class Lock:
 def locked(place: Place, *, exclusive: bool, patience: float = PATIENCE) -> Iterator[Lock]:
     """Hold a lock of the store to the end of the block. Writes to the store. Raises Refused ``store_busy``."""
     lock = Lock(place, f"{LOCKS}/{uuid.uuid4().hex}.json", exclusive)
-    _acquire(lock, time.monotonic() + patience)
     over = threading.Event()
     refresher = threading.Thread(target=_refresh, args=(lock, over), name="store lock", daemon=True)
-    refresher.start()
     try:
+        _acquire(lock, time.monotonic() + patience)
+        refresher.start()
         yield lock
-    finally:
+    finally:  # also of what Ctrl-C has broken off
         over.set()
-        refresher.join(10)
+        if refresher.is_alive():
+            refresher.join(10)
         with suppress(MoodlectlError):
             place.remove([lock.name])
 
@@ -77,12 +78,7 @@ def _acquire(lock: Lock, until: float) -> None:
     """Ours is written first, then the others' are read: of two that come at once at least one sees the other."""
     while True:
         lock.place.save(lock.name, _written(lock))
-        try:
-            holder = _in_the_way(lock)
-        except BaseException:
-            with suppress(MoodlectlError):
-                lock.place.remove([lock.name])
-            raise
+        holder = _in_the_way(lock)
         if holder is None:
             return
         lock.place.remove([lock.name])

@@ -48,8 +48,8 @@ class Place(Protocol):
     def found(self, folder: str) -> Iterator[Found]:
         """Every file below a folder of the place, in no order. Reads only."""
 
-    def below(self, folder: str) -> Sequence[str]:
-        """The folders right below a folder of the place, by their whole names, in order. Reads only."""
+    def below(self, folder: str = "") -> Sequence[tuple[str, bool]]:
+        """What lies right below a folder of the place, by whole names, in order; True for folders. Reads only."""
 
     def sizes(self, names: Sequence[str]) -> Mapping[str, int]:
         """The sizes of those of the files that are there. Reads only."""
@@ -133,13 +133,14 @@ class Folder:
                             datetime.fromtimestamp(told.st_mtime, UTC),
                         )
 
-    def below(self, folder: str) -> Sequence[str]:
-        """The folders in a folder. Reads only."""
+    def below(self, folder: str = "") -> Sequence[tuple[str, bool]]:
+        """What lies right below. Reads only."""
         with _told(self.path):
             try:
-                return sorted(f"{folder}/{one.name}" for one in os.scandir(self.path / folder) if one.is_dir())
+                listed = [(one.name, one.is_dir()) for one in os.scandir(self.path / folder)]
             except FileNotFoundError:
                 return []
+        return sorted((f"{folder}/{name}".lstrip("/"), is_folder) for name, is_folder in listed)
 
     def sizes(self, names: Sequence[str]) -> Mapping[str, int]:
         """Sizes of those there. Reads only."""
@@ -205,13 +206,14 @@ class Folder:
                 _sync_all()
 
     def remove(self, names: Iterable[str]) -> None:
-        """Gone; folders that are empty by that, too."""
+        """Gone; folders that are empty by that, too, but for the store's own: somebody may be about to write there."""
         with _told(self.path):
             for name in names:
                 path = self.path / name
                 path.unlink(missing_ok=True)
-                with suppress(OSError):
-                    path.parent.rmdir()
+                if name.count("/") > 1:
+                    with suppress(OSError):
+                        path.parent.rmdir()
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:

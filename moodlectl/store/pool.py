@@ -35,6 +35,10 @@ class StorePool:
     def __init__(self, place: Place) -> None:
         self._place = place
 
+    def folders(self) -> Sequence[str]:
+        """The folders that contents lie in, 256 at most, each small enough to be looked at whole. Reads only."""
+        return [name for name, is_folder in self._place.below(CONTENTS) if is_folder]
+
     def lacking(self, contents: Sequence[Content]) -> Sequence[Content]:
         """Those the store has not got, or not whole. Reads only."""
         wanted = [one for one in contents if one.sha1 != EMPTY]

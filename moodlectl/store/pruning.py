@@ -170,7 +170,7 @@ def take_away(store: Store, going: Sequence[Entry], on_progress: OnProgress = no
 def _sweep(store: Store, lock: Lock, needed: Uses, loose: Uses, on_progress: OnProgress) -> tuple[int, int]:
     """Remove what is needed by none: what the backups that went had, and what has long belonged to none."""
     count = size = 0
-    folders = store.place.below(CONTENTS)
+    folders = store.pool.folders()
     for number, folder in enumerate(folders):
         on_progress(Progress("sweep", number, len(folders)))
         lock.check()

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from moodlectl.errors import AccessError, ConfigError, MoodlectlError, Unreachable
-from moodlectl.store.places import Found, elsewhere, lost
+from moodlectl.store.places import CHUNK, Found, elsewhere, lost
 
-PIECE: Final = 6 << 20
-"""Bytes in one request; object storage wants no part smaller than 5 MB, and 10,000 at most."""
+PIECE: Final = 5 << 20
+"""Bytes in one request that writes; object storage wants no part smaller than that, and 10,000 at most."""
 
-_AT_ONCE: Final = 4
+_READ: Final = 2 << 20
+
+_AT_ONCE: Final = 8
+_LARGE_AT_ONCE: Final = 1
+_SMALL: Final = 512 << 10
 _FEW: Final = 64
 _WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"})
 """Where an upload appears when it is complete, and not before; elsewhere it gets its name afterwards."""
@@ -48,24 +52,28 @@ class Remote:
             name = posixpath.relpath(self._fs._strip_protocol(path), self._root)
             yield Found(name, int(told.get("size") or 0), _moment(told))
 
-    def below(self, folder: str) -> Sequence[str]:
-        """The folders in a folder. Reads only."""
+    def below(self, folder: str = "") -> Sequence[tuple[str, bool]]:
+        """What lies right below. Reads only."""
         with self._told():
             try:
-                listed = self._fs.ls(self._path(folder), detail=True)
+                listed = self._fs.ls(self._path(folder).rstrip("/"), detail=True)
             except FileNotFoundError:
                 return []
-        return sorted(f"{folder}/{posixpath.basename(one['name'])}" for one in listed if one["type"] == "directory")
+        told = ((posixpath.basename(one["name"].rstrip("/")), one["type"] == "directory") for one in listed)
+        return sorted((f"{folder}/{name}".lstrip("/"), is_folder) for name, is_folder in told if name)
 
     def sizes(self, names: Sequence[str]) -> Mapping[str, int]:
         """Sizes of those there: one question each for a few, whole folders for many. Reads only."""
         if len(names) <= _FEW:
             asked = zip(names, self._all(self._size, names), strict=True)
             return {name: size for name, size in asked if size is not None}
-        wanted, there = set(names), dict[str, int]()
-        for folder in sorted({posixpath.dirname(name) for name in names}):
-            there.update((one.name, one.size) for one in self.found(folder) if one.name in wanted)
-        return there
+        wanted = set(names)
+
+        def look(folder: str) -> list[tuple[str, int]]:
+            return [(one.name, one.size) for one in self.found(folder) if one.name in wanted]
+
+        folders = sorted({posixpath.dirname(name) for name in names})
+        return {name: size for found in self._all(look, folders) for name, size in found}
 
     def read(self, name: str, size: int | None = None) -> Iterator[bytes]:
         """A file's bytes, some megabytes a request. Reads only."""
@@ -73,9 +81,9 @@ class Remote:
             size = self._size(name)
             if size is None:
                 raise lost(name, self._address)
-        for begin in range(0, size, PIECE):
+        for begin in range(0, size, _READ):
             with self._told(name):
-                piece = self._fs.cat_file(self._path(name), start=begin, end=min(begin + PIECE, size))
+                piece = self._fs.cat_file(self._path(name), start=begin, end=min(begin + _READ, size))
             yield bytes(piece)
 
     def load(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
@@ -91,7 +99,9 @@ class Remote:
 
     def put(self, files: Sequence[tuple[Path, str]]) -> None:
         """Uploaded, several at once; those here are gone then."""
-        self._all(self._upload, files)
+        small = [one for one in files if one[0].stat().st_size <= _SMALL]
+        self._all(self._upload, small)
+        self._all(self._upload, [one for one in files if one not in set(small)], _LARGE_AT_ONCE)
 
     def remove(self, names: Iterable[str]) -> None:
         """Gone."""
@@ -108,10 +118,10 @@ class Remote:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _all(self, do: Callable[[Any], Any], of: Sequence[Any]) -> list[Any]:
+    def _all(self, do: Callable[[Any], Any], of: Sequence[Any], at_once: int = _AT_ONCE) -> list[Any]:
         if len(of) < 2:
             return [do(one) for one in of]
-        with ThreadPoolExecutor(_AT_ONCE) as workers:
+        with ThreadPoolExecutor(at_once) as workers:
             return list(workers.map(do, of))
 
     def _size(self, name: str) -> int | None:
@@ -141,7 +151,7 @@ class Remote:
         out = self._fs.open(target, "wb", block_size=PIECE)
         try:
             with path.open("rb") as file:
-                while piece := file.read(PIECE):
+                while piece := file.read(CHUNK):
                     out.write(piece)
         except BaseException:
             _give_up(out)

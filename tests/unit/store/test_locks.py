@@ -43,6 +43,12 @@ def test_several_add_at_once_and_one_alone_takes_away(store: Store) -> None:
     assert held(store) == []
 
 
+def test_letting_go_leaves_the_folder_that_another_may_be_about_to_write_to(folder: Store) -> None:
+    with locked(folder.place, exclusive=True):
+        pass
+    assert (Path(folder.address) / "locks").is_dir()
+
+
 def test_whoever_waits_gets_it_when_the_other_has_ended(folder: Store) -> None:
     order: list[str] = []
 
