@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import rig
 from desks import Desk
 
@@ -55,6 +56,7 @@ class Running:
     stage: str
     outcome: tuple[int, str, str] | None = None
     earlier: frozenset[int] = frozenset()
+    relief: Path | None = None  # what fills a disk
 
     @property
     def children(self) -> list[int]:
@@ -397,6 +399,32 @@ def full_disk(site: rig.LiveMoodle, hash_: str) -> Iterator[None]:
             subprocess.run(["umount", str(place)], check=True)
         else:
             place.chmod(mode)
+
+
+@contextlib.contextmanager
+def small_temp(site: rig.LiveMoodle, megabytes: int = 160) -> Iterator[Callable[[Running, Account], None]]:
+    """The site's directory for restores on a small disk of its own; yields what fills that disk to the last byte."""
+    if not rig.AS_ROOT:
+        pytest.skip("only root can mount a small disk")
+    place = site.dataroot / "temp" / "backup"
+    ballast = place / "ballast"
+    owner = place.stat()
+    options = f"size={megabytes}m,mode={owner.st_mode & 0o7777:o},uid={owner.st_uid},gid={owner.st_gid}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "moodlectl-test", str(place)], check=True)
+
+    def fill(running: Running, account: Account) -> None:
+        free = os.statvfs(place)
+        with ballast.open("wb") as file, contextlib.suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        with ballast.open("ab") as file, contextlib.suppress(OSError):
+            file.write(b"x" * (1 << 20))
+        running.relief = ballast
+
+    try:
+        yield fill
+    finally:
+        ballast.unlink(missing_ok=True)
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def take_memory(running: Running, account: Account) -> None:

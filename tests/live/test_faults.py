@@ -207,6 +207,21 @@ def test_a_disk_that_is_full_in_the_middle(scene: Scene) -> None:
         _put_back_by_itself(scene, running)
 
 
+@pytest.mark.parametrize(
+    "moment", [faults.uploading, faults.unpacking, faults.prechecking, faults.executing(300)],
+    ids=["uploading", "unpacking", "prechecking", "executing"])  # fmt: skip
+def test_a_disk_for_temporary_files_that_is_full_all_of_a_sudden(scene: Scene, moment: Moment) -> None:
+    with faults.small_temp(scene.desk.site) as fill:
+        running = scene.replace("--auto-undo")
+        break_at(scene, running, moment, fill)
+        status, _, error = running.ended()
+        assert running.relief is not None
+        running.relief.unlink()
+        assert scene.resolved(running).state == ("done" if status == 0 else "failed"), error
+        if moment is faults.uploading:  # later on it may have all it needs
+            assert status == 5 and "room" in error, error
+
+
 def test_memory_that_runs_out_in_the_middle(scene: Scene) -> None:
     running = scene.replace("--auto-undo")
     break_at(scene, running, faults.executing(100), faults.take_memory)
