@@ -93,13 +93,15 @@ def place(pair: Pair) -> str:
 
 
 def what(pair: Pair) -> str:
-    """A thing in words: ``grade item 0 of student1 in assign "Essay"``."""
+    """A thing in words: ``grade of student1 in assign "Essay"``; of a second grade, ``grade item 1 of student1 …``."""
     kind, where = kind_of(pair.kind), place(pair)
     if pair.kind == "activity":
         return where
     if pair.kind == "course":
         return "course"
     rest = [*(pair.key[2:] if kind.placed else pair.key), "", "", ""]
+    if where and rest[0] == "item 0":
+        rest[0] = ""  # the grade of the activity itself
     if kind.words:
         named = " ".join(kind.words.format(*rest).split())
     else:

@@ -40,10 +40,11 @@ def _row(one: Added) -> dict[str, Any]:
     from moodlectl.actions.likenesses import kind_of
 
     kind = kind_of(one.kind).name
-    names = [name.removeprefix(f"{kind} ") for name in one.names]
+    names = [name.removeprefix(kind) for name in one.names]
     where = {name.partition(" in ")[2] for name in names}
     if one.kind != "activity" and len(where) == 1 and (place := where.pop()):
-        names = [name.removesuffix(f" in {place}") for name in names]
+        names = [name.removesuffix(f" in {place}") or place for name in names]
+    names = [name.strip().removeprefix("of " if one.kind == "grade" else "") for name in names]
     return {"number": one.number, "what": kind, "names": "; ".join(names)}
 
 

@@ -67,7 +67,7 @@ def test_each_thing_is_named_in_words() -> None:
     )
     assert not found.equal
     assert [one.text for one in found.differences] == [
-        "grade item 0 of amy in forum \"News\": value is '8', then '7'",
+        "grade of amy in forum \"News\": value is '8', then '7'",
         'file /a.txt (mod_forum/attachment) of amy in forum "News": only in A',
         "group member amy in Red: only in A",
         'quiz attempt amy, 1 in quiz "Test": only in A',
