@@ -90,6 +90,7 @@ class Session:
 
     def __init__(self, start: Start) -> None:
         self._start = start
+        self._arriving = memoryview(bytearray(frames.CHUNK))
         self._lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         self._out: Iterator[bytes] = iter(())
         self._pending = memoryview(b"")
@@ -263,7 +264,9 @@ class Session:
             wait = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
             readable, writable, _ = select.select([self._stdout], writing, [], wait)
             if readable:
-                return os.read(self._stdout.fileno(), wanted)
+                # By way of memory of our own: what os.read takes and gives back in part lets the process grow.
+                came = os.readv(self._stdout.fileno(), [self._arriving[:wanted]])
+                return bytes(self._arriving[:came])
             if writable:
                 self._write()
             elif wait is not None:

@@ -15,6 +15,7 @@ from moodlectl.site.partfile import PartFile
 from moodlectl.site.port import AREAS, Area, BackupFile, BackupListing, OnProgress, Progress, no_progress
 from moodlectl.site.room import check_room, only_one, room_told
 from moodlectl.site.runner import Runner
+from moodlectl.site.runningsha1 import BUFFER
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,12 @@ def _fetch(runner: Runner, file: BackupFile, part: PartFile, on_progress: OnProg
 
     def take(piece: bytes) -> None:
         nonlocal told
-        part.write(piece)
+        # In the part's own few buffers: what another thread hashes and frees lets the memory of this one grow.
+        for start in range(0, len(piece), BUFFER):
+            some = piece[start : start + BUFFER]
+            buffer = part.buffer()
+            buffer[: len(some)] = some
+            part.write(buffer[: len(some)])
         now = time.monotonic()
         if now - told >= _PROGRESS_EVERY or part.offset >= file.size:
             told = now
