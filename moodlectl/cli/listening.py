@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from moodlectl.actions.events import Event, OnEvent, nobody
@@ -35,8 +36,35 @@ def _live(state: State, kind: str) -> Iterator[OnEvent]:
 
     board = Board(kind)
     console = Console(stderr=True, no_color=not state.color, highlight=False)
-    with Live(console=console, get_renderable=board.draw, refresh_per_second=5, transient=True):
+    with _undisturbed(), Live(console=console, get_renderable=board.draw, refresh_per_second=5, transient=True):
         yield board.hear
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep the terminal from writing ^C into the table, and from dropping what is half drawn then: both shift it."""
+    import termios
+
+    def ours() -> bool:
+        """Whether it is this program's terminal now: one in the background may not touch it."""
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+
+    try:
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+        if not ours():
+            raise OSError
+        quiet = [*before[:3], before[3] & ~termios.ECHOCTL | termios.NOFLSH, *before[4:]]
+        termios.tcsetattr(terminal, termios.TCSANOW, quiet)
+    except (OSError, ValueError, termios.error):
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError, termios.error):
+            if ours():
+                termios.tcsetattr(terminal, termios.TCSANOW, before)
 
 
 def stream(event: Event) -> None:
