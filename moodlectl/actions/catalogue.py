@@ -101,9 +101,9 @@ class Catalogue:
         found = self.category(course.category_id)
         return found.path if found is not None else (course.category_name,)
 
-    def select(self, wanted: Selection) -> list[Course]:
-        """The courses a selection means. Raises NotFound where no category is as it says."""
-        found: Iterable[Course] = self.courses.values()
+    def select(self, wanted: Selection, among: Iterable[Course] | None = None) -> list[Course]:
+        """The courses a selection means, of all or of some. Raises NotFound where no category is as it says."""
+        found: Iterable[Course] = self.courses.values() if among is None else among
         if wanted.category is not None:
             inside = self._inside(wanted.category)
             found = [one for one in found if one.category_id in inside]

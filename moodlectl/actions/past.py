@@ -73,6 +73,15 @@ class Past:
                 return said
         return None
 
+    def sources(self, at: str) -> dict[int, Mapping[str, Any]]:
+        """What is known of courses of a site that were rolled over and changed by that: as they were before, by id."""
+        return {
+            int(spec.course["id"]): spec.course
+            for item, spec in self._items
+            if item.state == "done" and spec.old is not None and spec.course is not None
+            and spec.course["at"] == at and "category" in spec.course
+        }  # fmt: skip
+
     def made(self, at: str) -> dict[int, tuple[Item, Spec]]:
         """Courses of a site that were made or filled, by their id."""
         return {

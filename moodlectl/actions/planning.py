@@ -14,7 +14,7 @@ from moodlectl.actions.specs import Looks, Place, Spec
 from moodlectl.actions.steps import Planned
 from moodlectl.errors import MoodlectlError, NotFound, UsageError
 from moodlectl.findings import DANGERS, GUARDS
-from moodlectl.plans import Kind, OldCourse, Plan, Problem, Row
+from moodlectl.plans import Kind, OldCourse, Plan, Problem, Row, Selection
 from moodlectl.plans.patterns import Pattern
 from moodlectl.plans.reading import follows
 from moodlectl.site.port import BackupFile, Course, OnProgress, Progress, Setting, Site, no_progress
@@ -26,7 +26,10 @@ _ABOUT_FILES = frozenset({"files", "imscc11"})
 
 @dataclass(frozen=True)
 class Source:
-    """Where one course comes from: a course, a backup of it that lies on its site, or a file here."""
+    """Where one course comes from: a course, a backup of it that lies on its site, or a file here.
+
+    ``was``: the course before an earlier run moved, hidden or renamed it, where it is selected for that alone.
+    """
 
     course: Course | None = None
     stored: BackupFile | None = None
@@ -35,6 +38,7 @@ class Source:
     shortname: str = ""
     idnumber: str = ""
     startday: date | None = None
+    was: Course | None = None
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -159,6 +163,8 @@ class _Resolver:
         for source, one, problems in found:
             if row.select is not None and source.course is not None and source.course.id in made:
                 continue
+            if source.was is not None and (one is None or one.there is None):
+                continue  # nothing that was done with it goes on
             self.problems += (problem for problem in problems if not follows(row, problem))
             self.courses += [one] if one is not None else []
 
@@ -211,7 +217,7 @@ class _Resolver:
             return
         try:
             if row.select is not None:
-                yield from map(self._of_course, self.source.select(row.select))
+                yield from self._selected(row.select)
             elif row.source_backup is not None:
                 yield self._of_backup(row, row.source_backup)
             elif row.templatecourse is not None:  # else it was said already that none is named
@@ -219,6 +225,19 @@ class _Resolver:
         except MoodlectlError as error:
             column = "select" if row.select else "source_backup" if row.source_backup else "templatecourse"
             self._wrong(row, column, error.message.rstrip("."), error.hint)
+
+    def _selected(self, wanted: Selection) -> Iterator[Source]:
+        """The courses that a selection finds, and those it would find if an earlier run had not changed them."""
+        found = self.source.select(wanted)
+        yield from map(self._of_course, found)
+        known = {one.id for one in found}
+        were = [
+            replace(now, shortname=said["shortname"], category_id=said["category"], visible=said["visible"])
+            for number, said in self.past.sources(self.source.info[1]).items()
+            if number not in known and (now := self.source.courses.get(number)) is not None
+        ]
+        for course in self.source.select(wanted, were):
+            yield replace(self._of_course(self.source.courses[course.id]), was=course)
 
     def _template(self, row: Row) -> Course:
         """The course a row names; where it was renamed by an earlier run, the one it was then."""
@@ -303,6 +322,8 @@ class _Resolver:
                 "fullname": source.fullname,
                 "idnumber": source.idnumber,
                 "url": source.course.url,
+                "category": source.course.category_id,
+                "visible": source.course.visible,
                 "site": self.source.site.name,
                 "at": self.source.info[1],
                 "word": row.templatecourse,
@@ -374,7 +395,7 @@ class _Resolver:
             "source.fullname": source.fullname,
             "source.idnumber": source.idnumber,
         }
-        course = source.course
+        course = source.was or source.course
         if course is not None:
             path = self.source.path_of(course)
             category = self.source.category(course.category_id)

@@ -19,7 +19,9 @@ __all__ = ["Hello", "Runner", "had_begun"]
 _IDLE_LIMIT: Final = 60.0
 
 # What leaves all that idle sessions remember of courses true.
-_CHANGES_NO_COURSE: Final = frozenset({"backup", "backup_queue", "delete_backup"})
+_CHANGES_NO_COURSE: Final = frozenset(
+    {"backup", "backup_queue", "delete_backup", "contents_receive", "contents_release"}
+)
 
 # How long an interrupted process may take to end by itself, in seconds: one that changes the site gets the
 # time to take back what it has begun.

@@ -90,7 +90,7 @@ def moving(request: pytest.FixtureRequest, moodles: dict[str, rig.LiveMoodle], t
         assert told.status == 0, told.stderr
         config = new.run.home / "config" / "moodlectl" / "config.toml"
         with config.open("a", encoding="utf-8") as file:  # whatever else this machine has to do, and up to the full disk
-            file.writelines(f"\n[sites.{name}.limits]\nload = 1000\nfree = 0\n" for name in ("old", "live"))
+            file.writelines(f"\n[sites.{name}.limits]\nload = 1000\nfree = 1\n" for name in ("old", "live"))
         plan = tmp_path / "plan.toml"
         plan.write_text(
             f'[defaults]\ncategory = "id:{new.category}"\nmap = ["admin=admin"]\n\n'

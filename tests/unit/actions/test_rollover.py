@@ -166,6 +166,45 @@ idnumber = "-"
 """
 
 
+ARCHIVE = """
+[[course]]
+select = {category = "Science", visible = true}
+category_path = "{year} / {source.category}"
+create_categories = true
+year = 2027
+hidden_until = 2027-09-01
+shortname = "{source.shortname}-{yy}"
+[course.old]
+shortname = "{source.shortname}-old"
+category_path = "Archive"
+visible = false
+"""
+
+
+def test_a_course_that_the_first_run_has_archived_is_still_meant_by_the_selection(bench: Bench) -> None:
+    """Else nothing would ever show the new course on its day."""
+    done = bench.run(ARCHIVE)
+    assert {*done.values()} == {"done"}
+    assert bench.run(ARCHIVE) == dict.fromkeys(done, "there")
+    again = bench.look(ARCHIVE)
+    assert again.notes == ()
+    assert {one.where for one in again.courses} == {"2027 / Science", "2027 / Biology"}
+    shown = bench.run(ARCHIVE, today=date(2027, 9, 1))
+    assert shown == done
+    site = bench.open("a")
+    assert all(site.course(CourseRef("shortname", name)).visible for name in done)
+    site.close()
+    assert bench.run(ARCHIVE, today=date(2027, 9, 2)) == dict.fromkeys(done, "there")
+
+
+def test_an_archived_course_is_not_rolled_over_once_more_under_another_name(bench: Bench) -> None:
+    bench.run(ARCHIVE)
+    names = bench.names()
+    found = bench.look(ARCHIVE.replace("-{yy}", "-again"))
+    assert (found.todo, found.problems) == ((), ())
+    assert bench.names() == names
+
+
 def test_the_new_course_may_take_the_names_of_the_old_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.run(SAME)["RICH101"] == "done"
     site = bench.open("a")
