@@ -211,7 +211,7 @@ def queue(site: Site, planned: Planned) -> Queued:
 
     Raises what ``run`` raises, and UsageError where it should be brought down, too.
     """
-    if planned.wanted.download is not None:
+    if planned.wanted.download is not None or planned.wanted.store is not None:
         raise UsageError(
             "A backup that is left to the site's cron cannot be brought down by the same command.",
             "Leave --download out; 'job resume' waits for it, 'backup download' brings it.",

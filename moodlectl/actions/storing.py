@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from moodlectl.actions import contents as carrying
-from moodlectl.actions import files, naming
+from moodlectl.actions import files, naming, travelling
 from moodlectl.actions.contents import How
-from moodlectl.errors import AccessError, Failed, MoodlectlError, NotFound, Refused, UsageError
-from moodlectl.mbz.sources import Spooled
+from moodlectl.actions.travelling import Road
+from moodlectl.errors import AccessError, Failed, NotFound, Refused, UsageError
 from moodlectl.site.port import (
     BackupFile,
     Content,
@@ -102,7 +102,7 @@ def _add_stored(store: Store, site: Site, file: BackupFile, allow: Sequence[str]
     if there is not None:
         return Added(there, new=False)
     with suppress(AccessError, Refused, Failed, NotFound):  # then the whole of it comes, and says what is wrong
-        added = _add_hollow(store, site, file, on_progress)
+        added = _add_lean(store, site, file, on_progress)
         if added is not None:
             return added
     with store.place.incoming() as folder:
@@ -111,17 +111,15 @@ def _add_stored(store: Store, site: Site, file: BackupFile, allow: Sequence[str]
         return _add_file(store, path, file.filename, allow, on_progress)
 
 
-def _add_hollow(store: Store, site: Site, file: BackupFile, on_progress: OnProgress) -> Added | None:
+def _add_lean(store: Store, site: Site, file: BackupFile, on_progress: OnProgress) -> Added | None:
     """Of its contents only those that lack, out of the site's pool; None where that cannot be."""
-    inside = site.inside(file, on_progress)
-    if file.sha1 is None or inside is None or not inside.hollow:
-        return None
     pool = site.pool()
     with adding.intake(store) as coming:
-        path = coming.folder / "hollow.mbz"
-        with path.open("wb") as out, inside.open() as stream:
-            shutil.copyfileobj(stream, out, 1 << 20)
-        carried = coming.take_apart(Spooled(path, file.filename))
+        path = coming.folder / "without-files.mbz"
+        with path.open("wb") as out:
+            if file.sha1 is None or not pool.backup_without_files(file, travelling.writer(out)):
+                return None
+        carried = coming.take_apart(path)
         if carried.include_files:
             _bring(coming, pool, How(), on_progress)
         origin = Origin(file.sha1, files.safe_name(file.filename), file.size)
@@ -212,6 +210,16 @@ def export(
     return Exported(entry, path, replace(report, path=path))
 
 
+def word_of(backup: str, from_site: str | None, store: str | None) -> str | None:
+    """What names the backup within the store, None for one that lies elsewhere. Raises UsageError."""
+    word = naming.kept_word(backup)
+    if word is not None and from_site is not None:
+        raise UsageError(f"{backup} lies in the store; --from names a site that a backup lies on.")
+    if word is None and store is not None:
+        raise UsageError("--store only means something with a backup of the store: store:ENTRY.")
+    return word
+
+
 class Kept:
     """A backup of a store that a person named, looked up once. Raises NotFound."""
 
@@ -222,25 +230,25 @@ class Kept:
 
 @contextmanager
 def fetched(
-    kept: Kept, site: Site, *, whole: bool, on_progress: OnProgress = no_progress
+    kept: Kept, site: Site, road: Road, on_progress: OnProgress = no_progress
 ) -> Iterator[RestoreSource]:
-    """As ``restore.fetched``, for a backup of the store; ``whole`` sends nothing ahead, as before a dry run."""
-    with restorable(kept.store, kept.entry, site, whole=whole, on_progress=on_progress) as path:
+    """As ``restore.fetched``, for a backup of the store; a ``whole`` road sends nothing ahead, as before a dry run."""
+    with restorable(kept.store, kept.entry, site, road, on_progress) as path:
         yield RestoreSource(path=path)
 
 
 @contextmanager
 def restorable(
-    store: Store, entry: Entry, site: Site, *, whole: bool, on_progress: OnProgress = no_progress
+    store: Store, entry: Entry, site: Site, road: Road, on_progress: OnProgress = no_progress
 ) -> Iterator[Path]:
     """A backup of the store as a file that the site can restore, until the end of the block.
 
     Where the site's pool takes contents, it is sent those that it lacks, and the file is the archive without them;
-    else, and where ``whole`` says so, an ordinary backup is put together. Writes to the site's pool, nothing that a
+    else, and where ``road`` wants it so, an ordinary backup is put together. Writes to the site's pool, nothing that a
     course sees; what was sent for nothing is taken out again. Raises Failed where the store lacks something.
     """
     with reading(store.place), scratch(store.place) as folder:
-        if whole or not entry.carries or entry.holes or not _takes(site):
+        if road.whole or not entry.carries or entry.holes or not _takes(site):
             path = folder / files.safe_name(entry.filename)
             exporting.write(store, entry, path, _scanning(on_progress), allow_holes=True)
             yield path
@@ -248,7 +256,7 @@ def restorable(
         path = folder / files.safe_name(entry.filename)
         with store.archive(entry) as lean:
             shutil.copyfile(lean, path)
-        with _sent(store, path, site, on_progress):
+        with _sent(store, path, site, road, on_progress):
             yield path
 
 
@@ -262,25 +270,29 @@ def _takes(site: Site) -> bool:
 
 
 @contextmanager
-def _sent(store: Store, lean: Path, site: Site, on_progress: OnProgress) -> Iterator[None]:
-    """Send the site what it lacks of a backup; afterwards let go of it, and where nothing was changed take it out."""
+def _sent(store: Store, lean: Path, site: Site, road: Road, on_progress: OnProgress) -> Iterator[None]:
+    """Send the site what it lacks of a backup; afterwards let go of it."""
     pool, found = site.pool(), adding.needed_by(lean)
     sent = pool.lacking([Content(one.sha1, one.size) for one in found])
-    names = [one.sha1 for one in sent]
-    try:
-        _has(store, sent, found)
-        carrying.carry(store.pool, pool, sent, How(), on_progress)
+    _has(store, sent, found)
+    done = carrying.carry(store.pool, pool, sent, How(), on_progress)
+    road.facts = {"contents": len(found), "contents_sent": done.count, "content_bytes_sent": done.bytes}
+    road.notes.append(f"Of its {len(found)} files' contents {done.count} were sent ({done.bytes / 1e6:.1f} MB).")
+    with travelling.ahead(site, sent):
         yield
-    except (Refused, AccessError, UsageError, NotFound):
-        with suppress(MoodlectlError):
-            pool.release(names, unclaimed=True)
-        raise
-    except Failed:
-        with suppress(MoodlectlError):
-            pool.release(names)  # what a course has by now is its own
-        raise
-    with suppress(MoodlectlError):
-        pool.release(names)
+
+
+def _has(store: Store, contents: Sequence[Content], found: Sequence[PoolFile]) -> None:
+    """Raise Failed, before anything is sent, where the store has lost what the site lacks, too."""
+    lost = {one.sha1 for one in store.pool.lacking(contents)}
+    if lost:
+        names = [one.filename for one in found if one.sha1 in lost]
+        raise Failed(
+            f"The store {store.address} has lost the contents of {len(names)} files: {', '.join(names[:3])}.",
+            "'moodlectl store verify' names all that is missing; another backup of that course may be whole.",
+            code="store_lost",
+            details={"contents": sorted(lost), "files": names},
+        )
 
 
 @dataclass(frozen=True)
@@ -303,19 +315,6 @@ def show(store: Store, entry: Entry) -> Shown:
         held = replace(held, include_files=True, dangers=dangers)
     others = [one for one in store.entries() if one.id != entry.id]
     return Shown(entry, held, pruning.would_free(store, [entry], others).bytes)
-
-
-def _has(store: Store, contents: Sequence[Content], found: Sequence[PoolFile]) -> None:
-    """Raise Failed, before anything is sent, where the store has lost what the site lacks, too."""
-    lost = {one.sha1 for one in store.pool.lacking(contents)}
-    if lost:
-        names = [one.filename for one in found if one.sha1 in lost]
-        raise Failed(
-            f"The store {store.address} has lost the contents of {len(names)} files: {', '.join(names[:3])}.",
-            "'moodlectl store verify' names all that is missing; another backup of that course may be whole.",
-            code="store_lost",
-            details={"contents": sorted(lost), "files": names},
-        )
 
 
 # --- away -------------------------------------------------------------------------------------------------------------

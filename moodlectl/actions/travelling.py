@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,17 +41,26 @@ def travelled(
         if sent is None:
             path.unlink(missing_ok=True)
             source.download(stored, path, on_progress)
-        restored = False
-        try:
+        with ahead(target, sent or ()):
             yield RestoreSource(path=path)
-            restored = True
-        except (OutcomeUnknown, KeyboardInterrupt):
-            sent = None  # The site may be at it still and need them; site contents --unclaimed lists what is left.
-            raise
-        finally:
-            if sent:
-                # Those that files have by now stay theirs; of a restore that was refused or taken back nothing stays.
-                target.pool().release([one.sha1 for one in sent], unclaimed=not restored)
+
+
+@contextmanager
+def ahead(target: Site, sent: Sequence[Content]) -> Iterator[None]:
+    """Let go, at the end of the block, of contents that were sent to a site for a restore. Writes to the site's pool.
+
+    Those that files have by now stay theirs; of a restore that was refused or taken back nothing stays.
+    """
+    restored = False
+    try:
+        yield
+        restored = True
+    except (OutcomeUnknown, KeyboardInterrupt):
+        sent = ()  # The site may be at it still and need them; site contents --unclaimed lists what is left.
+        raise
+    finally:
+        if sent:
+            target.pool().release([one.sha1 for one in sent], unclaimed=not restored)
 
 
 def _sent(

@@ -194,9 +194,9 @@ def restore(
         # A dry run writes nothing, to the site's file pool neither.
         road = travelling.Road(whole=whole_backup or dry_run)
         with output.progress(state) as on_progress:
-            if (word := naming.kept_word(backup)) is not None and from_site is None:
+            if (word := storing.word_of(backup, from_site, store)) is not None:
                 kept = storing.Kept(storing.opened(state.store(store)), word)
-                source = stack.enter_context(storing.fetched(kept, site, whole=dry_run, on_progress=on_progress))
+                source = stack.enter_context(storing.fetched(kept, site, road, on_progress))
                 origin: str | None = kept.entry.id
             else:
                 source = stack.enter_context(action.fetched(site, backup, other, on_progress, road))

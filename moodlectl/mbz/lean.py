@@ -67,6 +67,20 @@ def write_lean(
     return tuple(sorted(found.contents.items()))
 
 
+def write_hollowed(where: Path | Source, out: BinaryIO, *, limits: Limits = LIMITS) -> None:
+    """Write a backup to ``out`` as a tgz that lacks its file pool and is as it was else: it still says that it has one.
+
+    So sites send a stored backup whose contents travel by themselves. Raises Refused for what is no whole backup.
+    """
+    items, _ = _listed(where, limits)
+    with open_backup(where, limits=limits) as archive:
+        writer = TgzWriter(out, items, small=True)
+        for member in archive.members():
+            if member.name != INDEX and not _of_pool(member.name):
+                writer.add(Item(member.name, member.size, member.kind), member.chunks())
+        writer.close()
+
+
 def _listed(where: Path | Source, limits: Limits) -> tuple[list[Item], Carried]:
     """The members that a backup keeps without its files, and the contents that it carries."""
     items: list[Item] = []

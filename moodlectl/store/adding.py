@@ -59,13 +59,11 @@ class Intake:
         """Where the archive without files is to be written."""
         return self.folder / "lean.mbz"
 
-    def take_apart(self, where: Path | mbz.Source, progress: ProgressBytes | None = None) -> Carried:
+    def take_apart(self, where: Path, progress: ProgressBytes | None = None) -> Carried:
         """Write a backup's archive without files, and put those of its contents in that lack. Writes to the store.
 
-        Of one that comes without its contents (hollow) only the archive is taken. Raises Refused for what is no whole
-        backup, and where there is no room.
+        Raises Refused for what is no whole backup, and where there is no room.
         """
-        hollow = not isinstance(where, Path) and where.hollow
         found = list[Carried]()
         contents = self.folder / "contents"
         contents.mkdir()
@@ -74,8 +72,7 @@ class Intake:
             def look(carried: Carried) -> None:
                 found.append(carried)
                 wanted = [Content(sha1, size) for sha1, size in carried.contents.items()]
-                lacking = [] if hollow else self.store.pool.lacking(wanted)
-                self._wanted = {one.sha1: one.size for one in lacking}
+                self._wanted = {one.sha1: one.size for one in self.store.pool.lacking(wanted)}
                 self.store.pool.check_room(sum(self._wanted.values()))
 
             def content(sha1: str, chunks: Iterator[memoryview]) -> None:
@@ -88,7 +85,7 @@ class Intake:
                     for _ in chunks:
                         pass
 
-            write_lean(where, out, None if hollow else content, progress=progress, on_found=look)
+            write_lean(where, out, content, progress=progress, on_found=look)
         return found[0]
 
 

@@ -167,6 +167,7 @@ def test_a_stored_backup_comes_without_its_file_pool_and_with_all_else(world: Wo
 
         assert members(lean) == members(whole)
         assert mbz.pool_files(lean) == mbz.pool_files(whole)
+        assert mbz.inspect(raw).include_files  # what it was made as is still to be seen
         assert not mbz.inspect(lean).include_files
     finally:
         world.site.delete_backup(made.file)

@@ -9,6 +9,7 @@ import pytest
 from moodlectl import mbz
 from moodlectl.actions import backup, restore, storing
 from moodlectl.actions import contents as carrying
+from moodlectl.actions.travelling import Road
 from moodlectl.site.port import Identity
 from moodlectl.store import Store, checking
 from moodlectl.store.entries import Entry
@@ -67,7 +68,7 @@ def test_a_course_is_restored_from_a_store_as_from_its_file(world: World, store:
     held = {one.sha1 for one in world.site.pool().held()}
     courses = []
     for whole, name in ((True, "WHOLE"), (False, "LEAN")):
-        with storing.restorable(store, entry, world.site, whole=whole) as path:
+        with storing.restorable(store, entry, world.site, Road(whole=whole)) as path:
             assert mbz.inspect(path).include_files is whole
             courses.append(world.new(path, settings={"users": False}, shortname=name).course.id)
     assert files(world, courses[0]) == files(world, courses[1])
@@ -95,7 +96,7 @@ def test_without_files_by_wish_is_without_files_in_the_store(world: World, store
 
 def test_what_is_restored_from_a_store_is_looked_at_like_any_file(world: World, store: Store) -> None:
     entry = made(world, store)
-    with storing.restorable(store, entry, world.site, whole=False) as path:
+    with storing.restorable(store, entry, world.site, Road()) as path:
         source = restore.RestoreSource(path=path)
         plan = restore.plan(world.site, world.request(path, "new", category_id=world.category, settings={"users": False}))
         assert "without-files" not in plan.dangers
@@ -111,6 +112,10 @@ class _Lent:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._site, name)
+
+    def download(self, *_: object) -> None:
+        """Nothing may come whole."""
+        raise AssertionError("it was brought whole")
 
     def close(self) -> None:
         """Not yet."""

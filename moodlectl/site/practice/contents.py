@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from moodlectl.mbz.lean import write_lean
+from moodlectl.mbz.lean import write_hollowed
 from moodlectl.site.contents import Arriving, arriving, packed
 from moodlectl.site.port import BackupFile, Content, ContentsTaken, HeldContent, OnProgress, Progress, no_progress
 from moodlectl.site.practice.people import Actor
@@ -74,7 +74,7 @@ class PracticePool:
             if archive.read(2) != b"\x1f\x8b":
                 return False
         with tempfile.TemporaryFile() as lean:
-            write_lean(path, lean)
+            write_hollowed(path, lean)
             lean.seek(0)
             for piece in _read(lean):
                 receive(piece)

@@ -280,6 +280,13 @@ def test_a_restore_from_a_store_with_a_hole_begins_nothing(run: Run, tmp_path: P
     assert run("-o", "json", "site", "contents", "other").json == []
 
 
+def test_words_that_contradict_one_another_are_refused(run: Run, tmp_path: Path) -> None:
+    nightly(run, tmp_path, 0)
+    assert run("restore", "store:BIO101", "--from", "other", "--new", "id:1").status == 2
+    assert run("restore", "RICH101@course", "--store", "kept", "--new", "id:1").status == 2
+    assert run("backup", "create", "RICH101", "--queue", "--download", "store:").status == 2
+
+
 def test_other_commands_say_how_to_have_it_as_a_file(run: Run) -> None:
     for words in (("backup", "users"), ("backup", "inspect"), ("backup", "rewrite", "--output", "x.mbz")):
         done = run(*words[:2], "store:BIO101", *words[2:])
