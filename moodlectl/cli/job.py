@@ -169,14 +169,14 @@ def _resume_batch(state: State, known: Job, run: batch.Run, *, retry: bool) -> N
 
 
 def _resume_single(state: State, known: Job, *, undo: bool) -> None:
-    from moodlectl.actions import resuming
+    from moodlectl.actions import keeping, resuming
     from moodlectl.errors import Failed, Refused
 
     job = known.id
-    if known.kind == "prune":
+    if known.kind in keeping.KINDS:
         raise Refused(
-            f"Job {job} took backups out of the store {known.url}; there is nothing to go on with.",
-            "Whatever it has left over goes with the next 'moodlectl store prune'.",
+            f"Job {job} ({known.kind}) was done in the store {known.url} alone; there is nothing to go on with.",
+            "Do it once more. Whatever is left over goes with the next 'moodlectl store prune'.",
             code="no_resume",
         )
     with closing(state.open_site(state.site_name or known.site)) as site:

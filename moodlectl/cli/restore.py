@@ -142,7 +142,7 @@ def restore(
     ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""
-    from moodlectl.actions import checks, guards, naming, protected, rewriting, storing, travelling
+    from moodlectl.actions import checks, fromstore, guards, naming, protected, rewriting, storing, travelling
     from moodlectl.actions import restore as action
     from moodlectl.errors import UsageError
 
@@ -194,9 +194,9 @@ def restore(
         # A dry run writes nothing, to the site's file pool neither.
         road = travelling.Road(whole=whole_backup or dry_run)
         with output.progress(state) as on_progress:
-            if (word := storing.word_of(backup, from_site, store)) is not None:
-                kept = storing.Kept(storing.opened(state.store(store)), word)
-                source = stack.enter_context(storing.fetched(kept, site, road, on_progress))
+            if (word := fromstore.word_of(backup, from_site, store)) is not None:
+                kept = fromstore.Kept(storing.opened(state.store(store)), word)
+                source = stack.enter_context(fromstore.fetched(kept, site, road, on_progress))
                 origin: str | None = kept.entry.id
             else:
                 source = stack.enter_context(action.fetched(site, backup, other, on_progress, road))

@@ -15,7 +15,7 @@ from moodlectl.cli.words import Quietly, state_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from moodlectl.actions.storing import Pruning
+    from moodlectl.actions.keeping import Pruning
     from moodlectl.store import Store
     from moodlectl.store.adding import Added
     from moodlectl.store.checking import Checked
@@ -86,7 +86,7 @@ def list_(
     store: Where = None,
 ) -> None:
     """The backups in the store, newest first, what they would be as files, and what they really take."""
-    from moodlectl.actions import storing
+    from moodlectl.actions import keeping
     from moodlectl.store import entries, is_of
 
     state = state_of(ctx)
@@ -103,7 +103,7 @@ def list_(
     if state.output is Output.table:
         apparent = output.size(sum(one.size for one in found))
         output.remark(
-            state, f"{len(found)} backups, {apparent} as files, {output.size(storing.used(of))} in {of.address}"
+            state, f"{len(found)} backups, {apparent} as files, {output.size(keeping.used(of))} in {of.address}"
         )
     for failed in broken:
         output.warn(failed.message)
@@ -116,7 +116,7 @@ def show(
     store: Where = None,
 ) -> None:
     """One backup: what it holds, what it needs, and what only it needs; without ENTRY the store as a whole."""
-    from moodlectl.actions import storing
+    from moodlectl.actions import keeping
     from moodlectl.cli import manifests
     from moodlectl.store import entries
 
@@ -125,7 +125,7 @@ def show(
     if entry is None:
         output.emit_one(state, _whole_record(of))
         return
-    shown = storing.show(of, of.find(entry))
+    shown = keeping.show(of, of.find(entry))
     record = entries.record(shown.entry)
     if state.output is Output.table:
         output.emit_one(state, {**_flat(record), "only_it_needs": output.size(shown.alone)})
@@ -135,7 +135,7 @@ def show(
 
 
 def _whole_record(of: Store) -> dict[str, Any]:
-    from moodlectl.actions import storing
+    from moodlectl.actions import keeping
 
     found, broken = of.look()
     return {
@@ -144,7 +144,7 @@ def _whole_record(of: Store) -> dict[str, Any]:
         "courses": len({(one.site_hash or one.site_url, one.course_id) for one in found}),
         "damaged": len(broken),
         "size": sum(one.size for one in found),
-        "used": storing.used(of),
+        "used": keeping.used(of),
         "oldest": min((one.when for one in found), default=None),
         "newest": max((one.when for one in found), default=None),
     }
@@ -237,7 +237,7 @@ def export(
     store: Where = None,
 ) -> None:
     """Give backups back as ordinary .mbz files, which any Moodle restores; each is verified to its last byte."""
-    from moodlectl.actions import files, storing
+    from moodlectl.actions import files, keeping
     from moodlectl.cli.tried import Tried
     from moodlectl.errors import UsageError
     from moodlectl.store import entries
@@ -253,7 +253,7 @@ def export(
     with output.progress(state) as on_progress:
         for one in chosen:
             with tried.one(one.id[:10], of=len(chosen)) as told:
-                done = storing.export(of, one, file or directory, overwrite=overwrite, on_progress=on_progress)
+                done = keeping.export(of, one, file or directory, overwrite=overwrite, on_progress=on_progress)
                 facts = {"path": str(done.path), "sha1": done.report.sha1, "size": done.path.stat().st_size}
                 told({**entries.record(one), **facts, "verified": done.report.ok})
     if state.output is not Output.table:
@@ -287,14 +287,14 @@ def prune(
     dry_run: Quietly = False,
 ) -> None:
     """Take old backups away, and the contents that no other needs. Shows which, and asks first."""
-    from moodlectl.actions import storing
+    from moodlectl.actions import keeping
     from moodlectl.store.pruning import Keep, parse_span
 
     state = state_of(ctx)
     keep = Keep(last, parse_span(within))
     keep.check()
     of = _open(state, store)
-    _take_away(state, of, storing.plan_pruning(of, keep), dry_run=dry_run)
+    _take_away(state, of, keeping.plan_pruning(of, keep), dry_run=dry_run)
 
 
 @app.command("remove")
@@ -305,15 +305,15 @@ def remove(
     dry_run: Quietly = False,
 ) -> None:
     """Take these backups away, whatever their age, and the contents that no other needs. Asks first."""
-    from moodlectl.actions import storing
+    from moodlectl.actions import keeping
 
     state = state_of(ctx)
     of = _open(state, store)
-    _take_away(state, of, storing.plan_removal(of, entry), dry_run=dry_run)
+    _take_away(state, of, keeping.plan_removal(of, entry), dry_run=dry_run)
 
 
 def _take_away(state: State, of: Store, plan: Pruning, *, dry_run: bool) -> None:
-    from moodlectl.actions import storing
+    from moodlectl.actions import keeping
 
     _print_plan(state, plan, dry_run=dry_run)
     if dry_run:
@@ -322,7 +322,7 @@ def _take_away(state: State, of: Store, plan: Pruning, *, dry_run: bool) -> None
     if plan.going:
         output.confirm(state, f"Take {_in_words(plan)} out of {of.address}?", refusal="Nothing was taken away")
     with output.progress(state) as on_progress:
-        freed = storing.prune(of, plan, on_progress)
+        freed = keeping.prune(of, plan, on_progress)
     if state.output is not Output.table:
         output.emit_one(state, {**_plan_record(plan), "removed": freed.backups, "freed": freed.bytes})
     else:

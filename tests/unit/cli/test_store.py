@@ -13,6 +13,7 @@ import pytest
 
 from moodlectl import ledger
 from moodlectl.cli import main
+from moodlectl.errors import AccessError
 from moodlectl.site.practice import PracticeSite
 from tests.backups import DAY, make_backup, sha1
 
@@ -291,3 +292,25 @@ def test_other_commands_say_how_to_have_it_as_a_file(run: Run) -> None:
     for words in (("backup", "users"), ("backup", "inspect"), ("backup", "rewrite", "--output", "x.mbz")):
         done = run(*words[:2], "store:BIO101", *words[2:])
         assert (done.status, "store export BIO101" in done.err) == (2, True), done.err
+
+
+def test_without_a_way_to_the_pool_the_whole_backup_comes_and_that_is_said(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise AccessError("The user teacher1 may not move the contents of files.")
+
+    monkeypatch.setattr(PracticeSite, "pool", refuse)
+    told = run("backup", "create", "RICH101", "--download", "store:")
+    assert told.status == 0, told.err
+    assert "its files were packed into it" in told.err and "may not move" in told.err
+    [made] = run("-o", "json", "backup", "create", "RICH101", "--download", "store:", "--remove-remote").json
+    assert made["settings"]["files"] is True
+    assert (made["entry"]["size"], made["removed"]) == (made["size"], True)
+    assert len(run("-o", "json", "backup", "list", "RICH101", "--area", "course").json) == 2  # the one that was there
+    done = run("-o", "json", "restore", "store:RICH101", "--new", "id:1", "--shortname", "WHOLE")
+    assert done.status == 0, done.err
+    assert done.json["verified"]["ok"]
+    [added] = run("-o", "json", "store", "add", "RICH101@automated").json
+    assert added["new"]
+    assert run("store", "verify").status == 0
