@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from typing import Any
 
 import rig
 from conftest import Command
+
+from moodlectl import ledger
 
 MAKE_CATEGORY = """
 echo core_course_category::create(['name' => $arguments['name']])->id;
@@ -197,7 +200,18 @@ def traces(desk: Desk) -> Traces:
     """What there is now."""
     found = json.loads(desk.site.php(TRACES, id=desk.category))
     running = [f"controller {number}" for number in found.pop("running")]
-    return Traces(found, frozenset([*running, *found.pop("temporary")]))
+    temporary = [name for name in found.pop("temporary") if not _is_of_others(desk, name)]
+    return Traces(found, frozenset([*running, *temporary]))
+
+
+def _is_of_others(desk: Desk, name: str) -> bool:
+    """Whether it is the account of a deed that nobody has begun at this desk."""
+    deed = re.fullmatch(r"moodlectl-deed-([0-9a-f]+)\.json(?:-new)?", name)
+    path = Path(desk.run.env["XDG_STATE_HOME"]) / "moodlectl" / "ledger.sqlite"
+    if deed is None or not path.exists():
+        return deed is not None
+    facts = [item.facts for job in ledger.jobs(path) for item in ledger.job(job.id, path).items]
+    return deed[1] not in {value for each in facts for name, value in each.items() if name.startswith("deed_")}
 
 
 def left(desk: Desk, before: Traces) -> str:
