@@ -97,11 +97,13 @@ def read_bytes(value: Any, where: str) -> int:
 
 def read_hours(value: Any, where: str) -> tuple[Hours, ...]:
     """One part of the day or several. Raises ConfigError."""
-    parts = value if isinstance(value, list) else [value]
-    try:
-        return tuple(Hours.parse(part) for part in parts)
-    except (ValueError, AttributeError) as problem:
-        raise _wrong(where, 'hours such as "22:00-06:00", or a list of them', value) from problem
+    found = list[Hours]()
+    for part in value if isinstance(value, list) else [value]:
+        try:
+            found.append(Hours.parse(part))
+        except (ValueError, AttributeError) as problem:
+            raise _wrong(where, 'hours such as "22:00-06:00", or a list of them', part) from problem
+    return tuple(found)
 
 
 def one_of(*words: W) -> Callable[[Any, str], W]:
