@@ -34,7 +34,9 @@ def write(reader: Reader, summary: Summary, path: Path) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise Failed(f"The report cannot be written: {error}.", "Name another file.", code="cannot_write") from error
+        why = error.strerror or str(error)
+        told = f"The report cannot be written to {path}: {why}."
+        raise Failed(told, "Name another file.", code="cannot_write") from error
 
 
 def _page(reader: Reader, summary: Summary, file: IO[str]) -> None:
