@@ -169,6 +169,7 @@ def _make(site: Site, planned: Planned, entry: Entry, on_progress: OnProgress) -
         lies = f"The backup was made and brought to {path}; the site may have it, too: {stored_word(made.file)}"
         files.check_is_of(path, planned.course, site.info().url)
         if planned.wanted.remove_remote:
+            files.make_lasting(path)
             site.delete_backup(made.file)
     except MoodlectlError as error:
         error.details.setdefault("backup_made", stored_word(made.file))

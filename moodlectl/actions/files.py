@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -45,6 +46,26 @@ def free_name(folder: Path, name: str) -> Path:
         number += 1
         path = folder / f"{Path(clean).stem}-{number}{Path(clean).suffix}"
     return path
+
+
+def make_lasting(path: Path) -> None:
+    """Wait until a file and its name are on the disk: another copy of it is about to go. Raises Failed."""
+    try:
+        for each, flags in ((path, os.O_RDWR), (path.parent, os.O_RDONLY)):
+            handle = os.open(each, flags)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    except OSError as error:
+        if path.is_file() and error.errno in (errno.EINVAL, errno.ENOTSUP, errno.EISDIR, errno.EACCES):
+            return  # a system that cannot sync folders
+        raise Failed(
+            f"{path} cannot be written to the disk: {error.strerror or error}.",
+            "The copy on the site is kept. Look at the disk.",
+            code="cannot_write",
+            details={"path": str(path)},
+        ) from error
 
 
 def check_is_of(path: Path, course: Course, site_url: str) -> None:

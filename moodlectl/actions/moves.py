@@ -123,6 +123,8 @@ class Moves:
         if spec.backup is None:
             site = work.site(self.source)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if path.exists() and path.stat().st_size != work.facts.get("bytes"):
+                path.unlink()  # the machine went down before it was on the disk
             if not path.exists():
                 site.download(_needed(work, spec, site), path, work.progress)
             assert spec.course is not None
@@ -136,6 +138,7 @@ class Moves:
                 missing_methods=self._missing_methods(work, found.methods),
             )
         work.note(sha1=files.sha1_of(path), bytes=path.stat().st_size)
+        files.make_lasting(path)
         self.tidy(work)
 
     def contents(self, work: Work, spec: Spec) -> None:

@@ -156,6 +156,8 @@ def take(
         path.chmod(0o600)
         _check(path, course)
         keepsake = _keep(kept, path.with_suffix(".keepsake.json"))
+        for each in (path, keepsake):
+            files.make_lasting(each)
         saved = SafetyBackup(course, path, got.sha1 or "", counts, whole.lacks, keepsake)
         entry.note(**saved.facts())  # before the copy there goes: whoever takes this up has one
     except BaseException:

@@ -27,8 +27,11 @@ class PartFile:
         self._hash = RunningSha1()
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
-            mode = "r+b" if resume and self.path.exists() else "w+b"
-            self._file: BinaryIO = cast(BinaryIO, self.path.open(mode, buffering=0))
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file: BinaryIO = cast(BinaryIO, os.fdopen(handle, "r+b", buffering=0))
+            # An empty one is not emptied: ext4 would have its content on the disk when it is closed, and be waited for.
+            if not resume and os.fstat(handle).st_size:
+                self._file.truncate(0)
         except OSError as problem:
             raise _unwritable(self.path, problem) from problem
         while piece := self._file.read(CHUNK):
@@ -64,17 +67,17 @@ class PartFile:
         self.offset = 0
 
     def finish(self, *, size: int | None = None, sha1: str | None = None) -> str:
-        """Check size and sha1 (where known), make the file durable, give it its name; returns its sha1.
+        """Check size and sha1 (where known), give the file its name; returns its sha1.
 
+        It does not wait for the disk: as long as the site has it too, a power cut costs another download. Who lets the
+        other copy go waits first (``actions.files.make_lasting``).
         Raises Failed where what arrived is not what was sent; the part is then removed, so that the next
         attempt starts afresh. A file that is only short so far stays, and the next attempt goes on from there.
         """
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._file.close()  # some network file systems say only now that there is no room
         except OSError as problem:
             raise _unwritable(self.path, problem) from problem
-        self._file.close()
         details = {"path": str(self.destination), "size": self.offset, "expected_size": size,
                    "sha1": self.sha1, "expected_sha1": sha1}  # fmt: skip
         if size is not None and self.offset < size:
@@ -94,7 +97,6 @@ class PartFile:
             )
         try:
             self.path.replace(self.destination)
-            _sync_directory(self.destination.parent)
         except OSError as problem:
             raise _unwritable(self.destination, problem) from problem
         return self.sha1
@@ -114,20 +116,6 @@ class PartFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename in it durable, where the system can."""
-    try:
-        handle = os.open(directory, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
 
 
 def _unwritable(path: Path, problem: OSError) -> Failed:

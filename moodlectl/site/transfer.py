@@ -29,7 +29,6 @@ from moodlectl.site.patience import passes
 from moodlectl.site.port import OnProgress, Progress, no_progress
 from moodlectl.site.replies import Asked, Reply, blot, error_of
 from moodlectl.site.room import check_room, only_one, room_told
-from moodlectl.site.writeback import Writeback
 
 if TYPE_CHECKING:
     from moodlectl.site.webservice import WebService
@@ -137,7 +136,6 @@ class _Transfer:
         self.state = destination.with_name(destination.name + ".part.json")
         self.origin = self._remembered()
         self.part = PartFile(destination, resume=self.origin is not None)
-        self.writeback = Writeback(self.part.path)
         self.resumed_from = self.part.offset
         self.pieced = self.part.offset > 0
         self.restarts = 0
@@ -146,8 +144,7 @@ class _Transfer:
     def run(self) -> Downloaded:
         with self.part:
             try:
-                with self.writeback:
-                    self._all()
+                self._all()
                 sha1 = self.part.finish(size=self._size(), sha1=self._sha1())
             finally:
                 self.part.close()
@@ -241,7 +238,6 @@ class _Transfer:
                     raise Unreachable("The connection broke at the first bytes.", code="truncated")
                 raise self._said(response, bytes(piece))
             self.part.write(piece)
-            self.writeback.reached(self.part.offset)
             if size is not None and self.part.offset > size:
                 raise self._failed(f"has more than the {size} bytes it was said to have", "changed")
             self._tell()

@@ -6,7 +6,7 @@
 
 Without --url a small server on this machine sends the file as fast as the kernel can; with it a real site
 does.
-curl neither checks nor flushes what it writes; ``curl + sha1sum`` is what a careful person does by hand.
+curl does not check what it writes; ``curl + sha1sum`` is what a careful person does by hand.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def with_curl(url: str, token: Secret, destination: Path, *, check: bool) -> flo
 
 
 def with_moodlectl(site: str, url: str, token: Secret, destination: Path) -> float:
-    """Seconds for our own download: hashed, flushed to disk, renamed."""
+    """Seconds for our own download: hashed, compared, renamed."""
     service = WebService(site, token)
     began = time.perf_counter()
     service.download(url, destination)
