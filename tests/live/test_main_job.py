@@ -218,7 +218,7 @@ def test_of_several_courses_the_failing_one_is_named_and_the_others_are_done(des
     [made] = done.json
     assert made["course"]["shortname"] == named("taught")
     assert done.error["code"] == "some_failed"
-    assert done.error["details"]["done"] == ["taught"]
+    assert done.error["details"]["done"] == [named("taught")]
     assert done.error["details"]["failed"][0].startswith(named("foreign") + ": ")
     assert len(desk.stored(made["filename"])) == 1
     assert desk.ok("backup", "list", named("foreign")) == []
