@@ -84,6 +84,7 @@ def recorded(
         info = site.info()
         item = replace(item, facts={**item.facts, "acting": options.get("as_user") or info.username})
         job = ledger.begin(kind, site.name, info.url, options)
+        begun.append(job)
         ledger.start(job, item)
         with _ending(site, _Single(ledger, job, item.facts), kept=kind in ACCOUNTED) as entry:
             yield entry
@@ -100,6 +101,7 @@ def resumed(site: Site, job: int, path: Path | None = None) -> Iterator[Entry]:
     ledger = Ledger(path)
     try:
         item = ledger.adopt(job)
+        begun.append(job)
         with _ending(site, _Single(ledger, job, item.facts), kept=False) as entry:
             yield entry
     finally:
@@ -110,6 +112,9 @@ ACCOUNTED: Final = frozenset({"restore", "undo", "backup", "copy", "import"})
 """The kinds of job that write down the stage they are at before a site begins with it."""
 
 NOTHING_CHANGED: Final = "Nothing had been changed on the site."
+
+begun: list[int] = []
+"""The jobs that this process has begun or taken up: while there are none, no site has been changed."""
 
 
 def _so_far(entry: Entry) -> str:

@@ -47,11 +47,17 @@ def report(error: BaseException, *, as_json: bool) -> int:
 
 
 def _interrupted(error: BaseException, *, as_json: bool) -> int:
-    notes = getattr(error, "__notes__", [])
+    notes = getattr(error, "__notes__", []) or _nothing_begun()
     wanted = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped: no answer was given"
     message = ". ".join([wanted, *(note.removesuffix(".") for note in notes)]) + ("." if notes else "")
     _print(MoodlectlError(message, code="interrupted"), as_json=as_json)
     return 143 if "SIGTERM" in error.args else 129 if "SIGHUP" in error.args else 130
+
+
+def _nothing_begun() -> list[str]:
+    """Every change of a site is a job: where none was begun, that is known. Batches speak for themselves."""
+    recording = sys.modules.get("moodlectl.actions.recording")
+    return [] if recording is not None and recording.begun else ["Nothing had been begun on a site."]
 
 
 def _nobody_reads() -> int:
