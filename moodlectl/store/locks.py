@@ -23,8 +23,11 @@ LOCKS: Final = "locks"
 STALE: Final = timedelta(minutes=30)
 """After so long without a sign of life a lock of another machine is nobody's any more."""
 
-PATIENCE: Final = 300.0
-"""Seconds to wait for others."""
+PATIENCE: Final = 3600.0
+"""Seconds for which whoever adds or reads waits for one that takes away: a night's backup is not to fail for that."""
+
+HURRY: Final = 300.0
+"""Seconds for which whoever takes away waits for the others: that can be done at any time."""
 
 _REFRESH: Final = 120.0
 
@@ -48,13 +51,13 @@ class Lock:
 
 
 @contextmanager
-def locked(place: Place, *, exclusive: bool, patience: float = PATIENCE) -> Iterator[Lock]:
+def locked(place: Place, *, exclusive: bool, patience: float | None = None) -> Iterator[Lock]:
     """Hold a lock of the store to the end of the block. Writes to the store. Raises Refused ``store_busy``."""
     lock = Lock(place, f"{LOCKS}/{uuid.uuid4().hex}.json", exclusive)
     over = threading.Event()
     refresher = threading.Thread(target=_refresh, args=(lock, over), name="store lock", daemon=True)
     try:
-        _acquire(lock, time.monotonic() + patience)
+        _acquire(lock, time.monotonic() + ((HURRY if exclusive else PATIENCE) if patience is None else patience))
         refresher.start()
         yield lock
     finally:  # also of what Ctrl-C has broken off

@@ -281,6 +281,34 @@ def test_a_restore_from_a_store_with_a_hole_begins_nothing(run: Run, tmp_path: P
     assert run("-o", "json", "site", "contents", "other").json == []
 
 
+@pytest.mark.parametrize("at", ["needed_by", "finish"])
+def test_a_job_that_was_cut_off_on_its_way_into_the_store_is_cleared_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """With ``finish`` the backup is in the store already when the process ends, before it is taken from the site."""
+    from moodlectl.store import adding
+
+    real = getattr(adding, at)
+
+    def dies(*words: Any, **more: Any) -> None:
+        if at == "finish":
+            real(*words, **more)
+        raise SystemExit(9)
+
+    before = run("-o", "json", "backup", "list", "RICH101").json
+    with monkeypatch.context() as patch:
+        patch.setattr(adding, at, dies)
+        run("backup", "create", "RICH101", "--download", "store:")
+    job = ledger.jobs(limit=1)[0]
+    assert job.state == "unknown"
+    assert len(run("-o", "json", "backup", "list", "RICH101").json) == len(before) + 1
+    resumed = run("-o", "json", "job", "resume", str(job.id))
+    assert resumed.status == (0 if at == "finish" else 1), resumed.err
+    assert run("-o", "json", "backup", "list", "RICH101").json == before
+    assert len(run("-o", "json", "store", "list").json) == (1 if at == "finish" else 0)
+    assert run("store", "verify").status == 0
+
+
 def test_words_that_contradict_one_another_are_refused(run: Run, tmp_path: Path) -> None:
     nightly(run, tmp_path, 0)
     assert run("restore", "store:BIO101", "--from", "other", "--new", "id:1").status == 2
