@@ -248,6 +248,9 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         moodlectl_restore_trim_logs($job, !empty($settings['logs']) ? $lastlog : null);
         moodlectl_restore_results($job);
         moodlectl_restore_afterwards($job);
+        if (moodlectl_restore_names_itself($job)) {
+            $settings['course_fullname'] = $DB->get_field('course', 'fullname', ['id' => $job->course->id]);
+        }
         moodlectl_restore_order_methods($job, $methods);
         moodlectl_restore_deadlines($job);
         moodlectl_keepsake_return($job);
@@ -415,6 +418,10 @@ function moodlectl_restore_afterwards(moodlectl_restore_job $job) {
         if ($job->text($name) !== null && $course->$name !== $job->text($name)) {
             $change->$name = $job->text($name);
         }
+    }
+    if ($job->text('fullname') === null && moodlectl_restore_names_itself($job)) {
+        $change->fullname = restore_dbops::calculate_course_names($course->id, $job->info->original_course_fullname,
+            $job->text('shortname'))[0];
     }
     if ($job->text('visible') !== null && (bool)$course->visible !== (bool)$job->text('visible')) {
         $change->visible = (int)$job->text('visible');

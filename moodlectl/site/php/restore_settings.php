@@ -407,7 +407,11 @@ function moodlectl_restore_set_texts(moodlectl_restore_job $job, array $all) {
     }
     foreach (['fullname', 'shortname'] as $name) {
         $setting = $all['course_' . $name][0];
-        if ($job->text($name) !== null) {
+        if ($name === 'fullname' && moodlectl_restore_names_itself($job) && !moodlectl_restore_lock($setting)) {
+            // Moodle numbers both names when one is taken: the short name would be another's for as long as it works.
+            $setting->set_value(core_text::substr($job->info->original_course_fullname, 0, 200) . ' ('
+                . get_string('restoringcourseshortname', 'backup') . ' ' . random_string(12) . ')');
+        } else if ($job->text($name) !== null) {
             moodlectl_restore_set($setting, $job->text($name));
         } else if ($job->mode !== 'new' && $setting->get_value() !== false) {
             if (moodlectl_restore_lock($setting)) {
@@ -417,6 +421,11 @@ function moodlectl_restore_set_texts(moodlectl_restore_job $job, array $all) {
             }
         }
     }
+}
+
+/** Whether a new course gets its full name at the end, see moodlectl_restore_afterwards: its short name was asked for. */
+function moodlectl_restore_names_itself(moodlectl_restore_job $job) {
+    return $job->mode === 'new' && !$job->dryrun && $job->text('shortname') !== null;
 }
 
 function moodlectl_restore_check_kept(array $asked, array $all) {
