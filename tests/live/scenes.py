@@ -156,7 +156,7 @@ class Scene:
 def prepare(desk: Desk, work: Path, number: str) -> Scene:
     """The rich course with what is easily lost, and a backup of another one, with a file that takes a moment."""
     [rich] = desk.ok("backup", "create", "RICH101", "--download", str(work), "--remove-remote")
-    course = desk.new(rich["path"], f"not-to-be-lost-{number}", "--skip", "mod:wiki")
+    course = desk.new(rich["path"], f"not-to-be-lost-{desk.category}-{number}", "--skip", "mod:wiki")
     desk.site.php(DRESS, id=course, idnumber=f"faults-{desk.category}-{number}")
     desk.site.php(MAKE_BIG, id=course, bytes=BIG // 3, area="overviewfiles")
     other = desk.new(rich["path"], "other", "--fullname", "Another one", "--skip", "mod:glossary")
