@@ -90,6 +90,13 @@ def number_of(facts: Mapping[str, Any], stage: str) -> str | None:
     return str(number) if number else None
 
 
+def numbers_of(facts: Mapping[str, Any], stage: str) -> list[str]:
+    """All numbers a stage was ever begun under: one that the site had not heard of when it was asked (its PHP was still
+    starting when its client was killed) may leave an account all the same."""
+    last = number_of(facts, stage)
+    return [*(str(number) for number in facts.get(f"past_{stage}", ())), *([last] if last else [])]
+
+
 def _truth(
     site: Site,
     entry: Entry,
@@ -234,5 +241,6 @@ def _earlier(site: Site, entry: Entry, stage: str, on_progress: OnProgress) -> D
     if deed.made is None and deed.restored is None:
         with suppress(MoodlectlError):
             site.forget_deed(number)
-        entry.note(**{f"deed_{stage}": None, f"begun_{stage}": None})
+        past = [*entry.facts.get(f"past_{stage}", ()), number]
+        entry.note(**{f"deed_{stage}": None, f"begun_{stage}": None, f"past_{stage}": past})
     return deed if deed.found else None

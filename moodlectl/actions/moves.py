@@ -334,8 +334,7 @@ class Moves:
     def forget(self, work: Work) -> None:
         """Let the sites forget deeds whose end is written down here."""
         for stage, name in ((BACKUP, self.source), (protected.STAGE, self.target), (safety.STAGE, self.target)):
-            number = deeds.number_of(work.facts, stage)
-            if number:
+            for number in deeds.numbers_of(work.facts, stage):
                 with suppress(MoodlectlError):
                     work.site(name).forget_deed(number)
 

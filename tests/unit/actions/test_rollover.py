@@ -351,12 +351,21 @@ def test_a_connection_cut_under_a_deed_is_tried_again_but_not_for_ever(
         error = Failed("Whoever asked for this has gone away.", code="client_gone")
         return Deed(number, True, phase="failed", error=error) if number in cut else real(site, number)
 
+    forgotten = list[str]()
+    forget = PracticeSite.forget_deed
+
+    def forgets(site: PracticeSite, number: str) -> None:
+        forgotten.append(number)
+        forget(site, number)
+
+    monkeypatch.setattr(PracticeSite, "forget_deed", forgets)
     monkeypatch.setattr(PracticeSite, deed, cut_off)
     monkeypatch.setattr(PracticeSite, "deed", account)
     monkeypatch.setattr(engine, "PAUSES", (0.0,))
     plan = '[[course]]\ntemplatecourse = "GEO200"\nshortname = "GEO-m"\nidnumber = ""\ncategory_path = "Here"\ncreate_categories = true\n'
     assert bench.run(plan, "migrate") == {"GEO-m": state}
     assert len(asked) == (4 if state == "failed" else times + 1) == len({*asked})
+    assert all(forgotten.count(number) == 2 for number in asked[:-1])  # when it was found out, and at the very end
     assert bench.names("b").count("GEO-m") == (state == "done")
 
 
