@@ -61,6 +61,7 @@ class Runner:
         self._lock = threading.Lock()
         self._idle: list[tuple[str | None, Session, float]] = []
         self._hello: Hello | None = None
+        self._ending: list[threading.Thread] = []
 
     @property
     def hello(self) -> Hello:
@@ -118,14 +119,24 @@ class Runner:
             # Where it failed, what they remember of the site, such as its locks, may be what was wrong.
             if not clean or call not in _CHANGES_NO_COURSE:
                 self._end_idle()
-            changing = session.begun and not clean
-            # What changes a course is never killed in the middle of it: it ends by itself, heard or not.
-            session.end(_GRACE_BEGUN if changing else _GRACE, force=not changing)
+            if clean:
+                self._let_end(session)
+            else:
+                # What changes a course is never killed in the middle of it: it ends by itself, heard or not.
+                session.end(_GRACE_BEGUN if session.begun else _GRACE, force=not session.begun)
 
     def close(self) -> None:
         """End the sessions, and the connection they share."""
         self._end_idle()
+        for thread in self._ending:
+            thread.join()
         self._shell.close()
+
+    def _let_end(self, session: Session) -> None:
+        """Let a process that has answered end while others work: PHP takes its time to put things away."""
+        thread = threading.Thread(target=session.end, args=(_GRACE,), name="ending", daemon=True)
+        thread.start()
+        self._ending = [one for one in self._ending if one.is_alive()] + [thread]
 
     def _question(
         self,

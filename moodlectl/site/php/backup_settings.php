@@ -77,7 +77,9 @@ function moodlectl_require_capability($capability, context $context, $todo) {
  */
 function moodlectl_any_course_to_back_up() {
     global $DB;
-    $courses = $DB->get_recordset_select('course', 'id <> ?', [SITEID], 'sortorder', 'id');
+    // The smallest first: every activity has settings of its own.
+    $courses = $DB->get_recordset_sql('SELECT c.id, COUNT(m.id) AS activities FROM {course} c
+        LEFT JOIN {course_modules} m ON m.course = c.id WHERE c.id <> ? GROUP BY c.id ORDER BY activities, c.id', [SITEID]);
     foreach ($courses as $course) {
         if (has_capability('moodle/backup:backupcourse', context_course::instance($course->id))) {
             $courses->close();
