@@ -26,17 +26,26 @@ class RunningSha1:
         self._thread: threading.Thread | None = None
         self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
         self._made = 0
+        self._lent: memoryview | None = None
 
     def buffer(self) -> memoryview:
-        """A buffer to fill, to be given to ``update`` (its beginning, or none of it); waits until one is free."""
-        if self._made < _BUFFERS and self._free.empty():
-            self._made += 1
-            return memoryview(bytearray(BUFFER))
-        return self._free.get()
+        """A buffer to fill, whose beginning is then given to ``update``; waits until one is free.
+
+        One that was lent and never came back, since nothing arrived, is lent again.
+        """
+        if self._lent is None:
+            if self._made < _BUFFERS and self._free.empty():
+                self._made += 1
+                self._lent = memoryview(bytearray(BUFFER))
+            else:
+                self._lent = self._free.get()
+        return self._lent
 
     def update(self, piece: bytes | memoryview) -> None:
         """Take the next piece; a buffer that was lent is free again once it is hashed."""
         self._taken += len(piece)
+        if self._lent is not None and isinstance(piece, memoryview) and piece.obj is self._lent.obj:
+            self._lent = None
         if self._thread is None and self._taken > _ALONE:
             self._thread = threading.Thread(target=self._run, name="sha1", daemon=True)
             self._thread.start()

@@ -97,6 +97,16 @@ def test_a_lent_buffer_is_not_filled_anew_before_it_is_hashed() -> None:
     running.close()
 
 
+def test_a_buffer_that_nothing_arrived_in_is_lent_again() -> None:
+    running = RunningSha1()
+    for _ in range(50):  # each a connection that broke
+        buffer = running.buffer()
+    buffer[:3] = b"abc"
+    running.update(buffer[:3])
+    assert running.hexdigest() == hashlib.sha1(b"abc").hexdigest()
+    running.close()
+
+
 def test_a_connection_that_stalls_is_told_as_such() -> None:
     def stalls(handler: BaseHTTPRequestHandler) -> None:
         handler.send_header("Content-Length", str(len(CONTENT)))
