@@ -181,7 +181,11 @@ def fill_disk(moving: Moving) -> int | None:
     settled(moving)
     if not rig.AS_ROOT or not place.is_dir():
         return ended_or_killed(moving, moving.begin())
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0777", "moodlectl-test", str(place)], check=True)
+    # What deeds have told of themselves must not be hidden by the small disk, nor be gone with it.
+    before = accounts(place)
+    size = f"size={64 + 40 * len(before)}k,mode=0777"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "moodlectl-test", str(place)], check=True)
+    put(place, before)
     try:
         process, end = moving.begin(), time.monotonic() + 120
         while process.poll() is None and not moving.befell.get("no room") and time.monotonic() < end:
@@ -192,9 +196,30 @@ def fill_disk(moving: Moving) -> int | None:
         status = killed(process)
         settled(moving)
     finally:
+        after = accounts(place)
         while subprocess.run(["umount", str(place)], capture_output=True).returncode:
             time.sleep(0.5)
+        for name in before:
+            (place / name).unlink(missing_ok=True)
+        put(place, after)
     return status
+
+
+def accounts(place: Path) -> dict[str, tuple[bytes, int, int]]:
+    """What deeds have written down about themselves, with whose it is."""
+    found = {}
+    for path in place.glob("moodlectl-deed-*"):
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = (path.read_bytes(), path.stat().st_uid, path.stat().st_gid)
+    return found
+
+
+def put(place: Path, told: dict[str, tuple[bytes, int, int]]) -> None:
+    for name, (text, user, group) in told.items():
+        path = place / name
+        path.touch(mode=0o600)
+        path.write_bytes(text)
+        os.chown(path, user, group)
 
 
 def settled(moving: Moving, seconds: float = 60) -> None:

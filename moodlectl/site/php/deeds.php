@@ -163,16 +163,21 @@ function moodlectl_call_deed(array $params, moodlectl_io $io) {
     return ['found' => $account !== null, 'running' => $running, 'account' => $account === null ? null : (object)$account];
 }
 
-/** Removes the account of {deed} when its end has been recorded elsewhere; one that still works keeps it. */
+/**
+ * Removes the account of {deed} when its end has been recorded elsewhere; one that still works keeps it. One that has
+ * ended may still hold it for a moment, while PHP puts its things away: it writes nothing more that matters.
+ */
 function moodlectl_call_deed_forget(array $params, moodlectl_io $io) {
     $path = moodlectl_deed_path($params['deed']);
     list($running, $account, $handle) = moodlectl_deed_read($path);
-    if ($handle && !$running) {
+    $over = isset($account['phase']) && in_array($account['phase'], ['done', 'failed'], true);
+    if ($handle && (!$running || $over)) {
         @unlink($path);
     }
     if ($handle) {
         fclose($handle);
     }
+    clearstatcache();
     return ['forgotten' => !file_exists($path), 'found' => $account !== null];
 }
 
