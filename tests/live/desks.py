@@ -163,6 +163,7 @@ def opened(moodles: dict[str, rig.LiveMoodle], label: str) -> Iterator[Callable[
 # (Moodle's own scripts leave controllers behind that are not interactive).
 TRACES = """
 $ours = array_map('intval', $DB->get_fieldset_select('course', 'id', 'category = ?', [$arguments['id']]));
+sort($ours);
 list($in, $values) = $DB->get_in_or_equal($ours ?: [0]);
 $count = function($sql) use ($DB, $values) { return (int)$DB->count_records_sql($sql, $values); };
 echo json_encode([

@@ -156,6 +156,7 @@ course_module_bulk_update_calendar_events('quiz', $id);
 
 # Somebody works in the course: told by the log, as Moodle does when a teacher is at it.
 WORK = """
+require_once($CFG->dirroot . '/group/lib.php');
 $module = $DB->get_record_sql("SELECT cm.id, cm.course FROM {course_modules} cm WHERE cm.course = ?", [$arguments['id']],
     IGNORE_MULTIPLE);
 $teacher = $DB->get_record('user', ['username' => 'teacher1'], '*', MUST_EXIST);
