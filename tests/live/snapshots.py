@@ -116,7 +116,8 @@ $out['stored backups'] = $rows("SELECT f.filearea, f.itemid, f.filepath, f.filen
     WHERE f.contextid = ? AND f.filename <> '.' AND f.component = 'backup'", [$context->id]);
 $out['blocks'] = $rows("SELECT x.contextlevel, b.blockname, b.defaultregion, b.defaultweight, b.configdata FROM {block_instances} b
     JOIN {context} x ON x.id = b.parentcontextid WHERE $below");
-$out['badges'] = $rows("SELECT b.id, b.name, b.description, b.type, b.status, b.issuername, b.message FROM {badge} b
+// Which one it is matters where somebody has it; one that nobody was given is made anew when an undo is undone.
+$out['badges'] = $rows("SELECT (CASE WHEN EXISTS (SELECT 1 FROM {badge_issued} i WHERE i.badgeid = b.id) THEN b.id ELSE 0 END) AS id, b.name, b.description, b.type, b.status, b.issuername, b.message FROM {badge} b
     WHERE b.courseid = ?", [$id]);
 $out['badges given'] = $rows("SELECT b.name, u.username, i.uniquehash, i.dateissued FROM {badge_issued} i JOIN {badge} b ON b.id = i.badgeid
     JOIN {user} u ON u.id = i.userid WHERE b.courseid = ?", [$id]);
