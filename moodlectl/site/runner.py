@@ -128,7 +128,9 @@ class Runner:
     def close(self) -> None:
         """End the sessions, and the connection they share."""
         self._end_idle()
-        for thread in self._ending:
+        with self._lock:
+            ending, self._ending = self._ending, []
+        for thread in ending:
             thread.join()
         self._shell.close()
 
@@ -136,7 +138,8 @@ class Runner:
         """Let a process that has answered end while others work: PHP takes its time to put things away."""
         thread = threading.Thread(target=session.end, args=(_GRACE,), name="ending", daemon=True)
         thread.start()
-        self._ending = [one for one in self._ending if one.is_alive()] + [thread]
+        with self._lock:
+            self._ending = [*(one for one in self._ending if one.is_alive()), thread]
 
     def _question(
         self,
