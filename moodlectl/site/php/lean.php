@@ -22,9 +22,7 @@ function moodlectl_call_backup_without_files(array $params, moodlectl_io $io) {
         }
         $zeros = trim($block, "\0") === '' ? $zeros + 1 : 0;
         $left = $zeros ? 0 : (int)ceil(moodlectl_restore_tar_size($block) / 512) * 512;
-        $name = rtrim(substr($block, 0, 100), "\0");
-        $prefix = rtrim(substr($block, 345, 155), "\0");
-        $name = $prefix === '' ? $name : "$prefix/$name";
+        $name = moodlectl_restore_tar_name($block);
         $keep = $name !== '.ARCHIVE_INDEX' && $name !== 'files' && strpos($name, 'files/') !== 0;
         if ($keep) {
             $io->send(deflate_add($out, $block, ZLIB_NO_FLUSH));

@@ -200,22 +200,48 @@ function moodlectl_restore_untar(moodlectl_restore_job $job) {
     if (!function_exists('proc_open')) {
         return false;
     }
-    $words = ['tar', '-xzf', $job->archive, '-C', $job->base, '--no-same-owner', '--no-same-permissions', '-m'];
+    $words = ['tar', '-xzf', '-', '-C', $job->base, '--no-same-owner', '--no-same-permissions', '-m'];
+    $said = tmpfile();
     $pipes = [];
-    $process = @proc_open(implode(' ', array_map('escapeshellarg', $words)), [['file', '/dev/null', 'r'],
-        ['file', '/dev/null', 'w'], ['pipe', 'w']], $pipes);
+    $process = @proc_open(implode(' ', array_map('escapeshellarg', $words)), [['pipe', 'r'], ['file', '/dev/null', 'w'],
+        $said], $pipes);
     if (!is_resource($process)) {
         return false;
     }
-    $said = stream_get_contents($pipes[2], 4000);
-    stream_get_contents($pipes[2]);
-    fclose($pipes[2]);
-    if (proc_close($process) !== 0) {
-        $job->io->log('tar: ' . $said);
+    try {
+        $fed = moodlectl_restore_feed($job, $pipes[0]);
+    } catch (Throwable $e) {
+        proc_terminate($process, 9);
+        throw $e;
+    } finally {
+        fclose($pipes[0]);
+        $status = proc_close($process);
+    }
+    if (!$fed || $status !== 0) {
+        rewind($said);
+        $job->io->log('tar: ' . fread($said, 4000));
         return moodlectl_restore_empty($job);
     }
     @unlink($job->base . '/.ARCHIVE_INDEX');
     return is_file($job->base . '/moodle_backup.xml') || moodlectl_restore_empty($job);
+}
+
+/** Hands the archive to an unpacker, telling how far it is; whether it took all of it. */
+function moodlectl_restore_feed(moodlectl_restore_job $job, $pipe) {
+    $in = fopen($job->archive, 'rb');
+    $size = filesize($job->archive);
+    $done = 0;
+    while (($bytes = (string)fread($in, 1 << 16)) !== '') {
+        // It has an end of its own before the file's, and hangs up there: what is left is padding.
+        if (@fwrite($pipe, $bytes) !== strlen($bytes)) {
+            break;
+        }
+        $done += strlen($bytes);
+        $job->io->progress('unpack', $done, $size, 'bytes');
+        $job->checkpoint();
+    }
+    fclose($in);
+    return $size - $done < 1 << 16;
 }
 
 /** Takes back what an unpacker has left half done; always false. */
@@ -271,14 +297,16 @@ function moodlectl_restore_tar_size($block) {
     return (int)octdec(trim(substr($block, 124, 12), " \0"));
 }
 
-/** Counts one member of a tar file, or refuses it by its name or kind. */
-function moodlectl_restore_tar_member($block, array &$found) {
+/** The name of a member, from its header. GNU tar keeps other things in the prefix field. */
+function moodlectl_restore_tar_name($block) {
     $name = rtrim(substr($block, 0, 100), "\0");
     $prefix = rtrim(substr($block, 345, 155), "\0");
-    // GNU tar keeps other things in the prefix field.
-    if ($prefix !== '' && substr($block, 257, 6) === "ustar\0") {
-        $name = $prefix . '/' . $name;
-    }
+    return $prefix !== '' && substr($block, 257, 6) === "ustar\0" ? $prefix . '/' . $name : $name;
+}
+
+/** Counts one member of a tar file, or refuses it by its name or kind. */
+function moodlectl_restore_tar_member($block, array &$found) {
+    $name = moodlectl_restore_tar_name($block);
     $kind = $block[156];
     if (moodlectl_restore_bad_name($name)) {
         moodlectl_restore_refuse_name($name, 'the name');
