@@ -87,12 +87,13 @@ def _takes(site: Site) -> bool:
 def _sent(store: Store, lean: Path, site: Site, road: Road, on_progress: OnProgress) -> Iterator[None]:
     """Send the site what it lacks of a backup; afterwards let go of it."""
     pool, found = site.pool(), adding.needed_by(lean)
-    sent = pool.lacking([Content(one.sha1, one.size) for one in found])
+    needed = [Content(one.sha1, one.size) for one in found]
+    sent = pool.lacking(needed)
     _has(store, sent, found)
     done = carrying.carry(store.pool, pool, sent, How(), on_progress)
     road.facts = {"contents": len(found), "contents_sent": done.count, "content_bytes_sent": done.bytes}
     road.notes.append(f"Of its {len(found)} files' contents {done.count} were sent ({done.bytes / 1e6:.1f} MB).")
-    with travelling.ahead(site, sent):
+    with travelling.ahead(site, travelling.Ahead(needed, sent)):
         yield
 
 

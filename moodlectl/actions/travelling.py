@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import BinaryIO
 from moodlectl import mbz
 from moodlectl.actions import contents as carrying
 from moodlectl.actions import files
-from moodlectl.errors import Failed, OutcomeUnknown
+from moodlectl.errors import Failed, OutcomeUnknown, Refused
 from moodlectl.mbz.lean import write_lean
 from moodlectl.site.port import BackupFile, Content, OnProgress, RestoreSource, Site, no_progress
 
@@ -37,35 +38,62 @@ def travelled(
     """
     with tempfile.TemporaryDirectory(prefix="moodlectl-") as folder:
         path = Path(folder) / files.safe_name(stored.filename)
-        sent = None if road.whole else _sent(source, target, stored, path, road, on_progress)
+        with _room_told(Path(folder)):
+            sent = None if road.whole else _sent(source, target, stored, path, road, on_progress)
         if sent is None:
             path.unlink(missing_ok=True)
             source.download(stored, path, on_progress)
-        with ahead(target, sent or ()):
+        with ahead(target, sent or Ahead()):
             yield RestoreSource(path=path)
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """The contents a backup needs, and those of them that were sent to a site for its restore."""
+
+    needed: Sequence[Content] = ()
+    sent: Sequence[Content] = ()
+
+
 @contextmanager
-def ahead(target: Site, sent: Sequence[Content]) -> Iterator[None]:
+def ahead(target: Site, contents: Ahead) -> Iterator[None]:
     """Let go, at the end of the block, of contents that were sent to a site for a restore. Writes to the site's pool.
 
-    Those that files have by now stay theirs; of a restore that was refused or taken back nothing stays.
+    Those that files have by now stay theirs, and those too that an earlier attempt, which was cut off, has sent; of a
+    restore that was refused or taken back nothing stays.
     """
     restored = False
     try:
         yield
         restored = True
     except (OutcomeUnknown, KeyboardInterrupt):
-        sent = ()  # The site may be at it still and need them; site contents --unclaimed lists what is left.
+        contents = Ahead()  # The site may be at it still and need them; site contents --unclaimed lists what is left.
         raise
     finally:
-        if sent:
-            target.pool().release([one.sha1 for one in sent], unclaimed=not restored)
+        names = [one.sha1 for one in (contents.needed if restored else contents.sent)]
+        if names:
+            target.pool().release(names, unclaimed=not restored)
+
+
+@contextmanager
+def _room_told(folder: Path) -> Iterator[None]:
+    """A disk that is full is refused in words: nothing was changed by then. Raises Refused."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Refused(
+            f"There is no room in {folder.parent} for the backup on its way.",
+            "Free some space there, or name another folder as TMPDIR.",
+            code="nospace",
+            details={"path": str(folder.parent)},
+        ) from problem
 
 
 def _sent(
     source: Site, target: Site, stored: BackupFile, path: Path, road: Road, on_progress: OnProgress
-) -> list[Content] | None:
+) -> Ahead | None:
     """Bring the backup without its files to ``path`` and send what the target lacks; None where that cannot be."""
     why = carrying.why_not(source, target, makes=False)
     if why is not None:
@@ -95,7 +123,7 @@ def _sent(
         f"Of its {len(wanted)} files' contents {done.count} were sent ({done.bytes / 1e6:.1f} MB); "
         f"{there / 1e6:.1f} MB were there already."
     )
-    return lacking
+    return Ahead(wanted, lacking)
 
 
 def writer(out: BinaryIO) -> Callable[[bytes], None]:

@@ -223,7 +223,7 @@ def restore(
             confirm_target(state, site, looked.target, wanted, look)
         protection = protected.Protection(not no_safety_backup, auto_undo, not no_verify, modes, looked.report)
         with output.progress(state) as on_progress:
-            asked = _asked(wanted, from_site)
+            asked = {**_asked(wanted, from_site), **road.facts}
             request = dataclasses.replace(looked.request, allow=looked.request.allow | typed)
             done = protected.run(site, request, looked.target, asked, protection, on_progress)
     print_done(state, done, backup, looked)

@@ -188,8 +188,8 @@ function moodlectl_restore_last_log(moodlectl_restore_job $job) {
  * Takes out of the log what the restore has written there a second time. Emptying a course leaves its log where it is,
  * and a restore inserts every line of the backup's (restore_logstore_standard_subplugin, 3.9 to 5.1): what was logged in
  * the course itself would stand there twice, after the next restore four times. Lines of activities that come back
- * belong to new contexts, and stay. Object ids are not compared, since those of a restored line are mapped or lost, nor where it came from, which
- * no backup tells.
+ * belong to new contexts, and stay. Object ids are not compared, since those of a restored line are mapped or lost, nor
+ * where it came from, which no backup tells.
  */
 function moodlectl_restore_trim_logs(moodlectl_restore_job $job, $last) {
     global $DB;

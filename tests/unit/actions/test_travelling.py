@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from moodlectl import mbz
+from moodlectl.actions import travelling
 from moodlectl.actions.travelling import Road, travelled
 from moodlectl.errors import AccessError, OutcomeUnknown, Refused
 from moodlectl.site.port import BackupFile, BackupRequest, Content, CourseRef
@@ -64,6 +66,32 @@ def test_contents_stay_where_the_site_may_still_be_at_it(
     with pytest.raises(type(error)), travelled(*sites, stored, Road()):
         raise error
     assert sites[1].pool().held()
+
+
+def test_what_an_attempt_that_was_cut_off_has_sent_is_let_go_once_files_have_it(
+    sites: tuple[PracticeSite, PracticeSite], stored: BackupFile
+) -> None:
+    with pytest.raises(OutcomeUnknown), travelled(*sites, stored, Road()):
+        raise OutcomeUnknown("?")
+    held = {one.sha1 for one in sites[1].pool().held()}
+    assert held
+    claimed = {one.sha1 for one in sites[1].pool().held() if one.claimed}
+    with travelled(*sites, stored, Road()) as source:
+        assert source.path is not None
+        assert {one.sha1 for one in contents(source.path)} >= held
+    assert {one.sha1 for one in sites[1].pool().held()} == held - claimed
+
+
+def test_a_full_disk_here_is_told_in_words_and_nothing_is_sent(
+    sites: tuple[PracticeSite, PracticeSite], stored: BackupFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(travelling, "write_lean", full)
+    with pytest.raises(Refused, match="There is no room in"), travelled(*sites, stored, Road()):
+        pass
+    assert sites[1].pool().held() == []
 
 
 def test_in_one_piece_where_that_is_asked_for(sites: tuple[PracticeSite, PracticeSite], stored: BackupFile) -> None:
