@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from moodlectl.cli import main
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    settings = tmp_path / "config.toml"
-    settings.write_text(f'default = "p"\n[sites.p]\nkind = "practice"\nfolder = "{tmp_path / "site"}"\n', encoding="utf-8")
-    monkeypatch.setenv("MOODLECTL_CONFIG", str(settings))
-    monkeypatch.setenv("MOODLECTL_STATE", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, object]]:

@@ -12,14 +12,7 @@ from moodlectl.cli import main
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    settings = tmp_path / "config.toml"
-    settings.write_text(f'default = "p"\n[sites.p]\nkind = "practice"\nfolder = "{tmp_path / "site"}"\n', encoding="utf-8")
-    monkeypatch.setenv("MOODLECTL_CONFIG", str(settings))
-    monkeypatch.setenv("MOODLECTL_STATE", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_a_queued_backup_is_named_at_once_and_found_by_its_job(capsys: Captured) -> None:
