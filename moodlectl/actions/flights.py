@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -18,6 +19,8 @@ from moodlectl.ledger import Item
 from moodlectl.ledger_batch import Book
 from moodlectl.limits import Limits
 from moodlectl.site.port import Progress, Site
+
+log = logging.getLogger(__name__)
 
 EVERY: Final = 0.2
 """How often the progress of one course is told, in seconds."""
@@ -104,9 +107,12 @@ class Hands:
         self._last: dict[int, tuple[str, float]] = {}
 
     def tell(self, event: Event) -> None:
-        """Tell one event; one after the other, from whatever thread."""
+        """Tell one event; one after the other, from whatever thread. Where a listener fails, no course does."""
         with self._ear:
-            self._on_event(event)
+            try:
+                self._on_event(event)
+            except Exception:
+                log.exception("a listener failed")
 
     def folder(self, seq: int) -> Path:
         """Where an item may keep files on this machine."""

@@ -62,7 +62,7 @@ def _nothing_begun() -> list[str]:
 
 def _nobody_reads() -> int:
     """Whoever read our output has gone (``| head``): end quietly."""
-    _silence_output()
+    silence_output()
     return 0
 
 
@@ -71,10 +71,11 @@ def settle_output() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _silence_output()
+        silence_output()
 
 
-def _silence_output() -> None:
+def silence_output() -> None:
+    """Let what is printed from here on go nowhere."""
     with contextlib.suppress(OSError, ValueError):  # a stream of a test's has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -100,7 +101,7 @@ def _not_ours(error: BaseException) -> MoodlectlError | None:
             f"Words are read as {sys.getfilesystemencoding()}; set LC_ALL to a UTF-8 locale, or type it again.",
         )
     if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
-        _silence_output()
+        silence_output()
         return MoodlectlError(
             f"The output cannot be written: {error.strerror}.",
             "What was asked of the site may be done all the same; only what was to be printed is lost.",

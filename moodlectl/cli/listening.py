@@ -11,7 +11,7 @@ from datetime import datetime
 
 from moodlectl.actions.events import Event, OnEvent, nobody
 from moodlectl.cli.board import Board, in_words
-from moodlectl.cli.output import plain, tell
+from moodlectl.cli.output import plain, tell, warn
 from moodlectl.cli.state import Output, State
 
 
@@ -68,9 +68,16 @@ def _undisturbed() -> Iterator[None]:
 
 
 def stream(event: Event) -> None:
-    """One event as one line of JSON on standard output, at once."""
-    sys.stdout.write(json.dumps(event.as_dict(), ensure_ascii=True, default=str) + "\n")
-    sys.stdout.flush()
+    """One event as one line of JSON on standard output, at once. That nobody reads it (any more), or it cannot be
+    written, must not end what is going on on a site: it is said once, and the job goes on."""
+    try:
+        sys.stdout.write(json.dumps(event.as_dict(), ensure_ascii=True, default=str) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        from moodlectl.cli import failures
+
+        failures.silence_output()
+        warn(f"events cannot be written any more ({error.strerror}); the job goes on without")
 
 
 class Lines:
