@@ -153,7 +153,7 @@ class Ledger:
             if found.running:
                 raise Refused(
                     f"Job {job} is still at work.",
-                    f"Wait until it has ended: moodlectl job show {job}",
+                    f"Wait until it has ended: moodlectl job show {job}{take_over_hint(found)}",
                     code="job_running",
                 )
             if not found.items:
@@ -163,6 +163,24 @@ class Ledger:
             )
             self._audit(job, 1, "resumed", {})
         return found.items[0]
+
+    def disown(self, job: int) -> None:
+        """Say that the process on another machine (or in a container) that worked on a job is gone, which cannot be
+        seen from here; from then on the job can be gone on with. Raises NotFound, and Refused where it is this one's.
+        """
+        with self.transaction():
+            found = head(self._db, job)
+            if not found.running:
+                return
+            host, _, number = found.process.partition(" ")
+            if host == socket.gethostname():
+                raise Refused(
+                    f"Job {job} is at work on this very machine: process {number}.",
+                    f"Wait until it has ended, or end it: moodlectl job cancel {job}",
+                    code="job_running",
+                )
+            self._db.execute("UPDATE job SET process = ? WHERE id = ?", (f"{socket.gethostname()} 0 -", job))
+            self._audit(job, 0, "taken over", {"from": found.process})
 
     def note(self, job: int, seq: int, **facts: Any) -> None:
         """Add facts to an item while its deed is under way."""
@@ -491,6 +509,18 @@ def who() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
+def elsewhere(job: Job) -> bool:
+    """Whether a job is at work on another machine, or so it says: whether that is there cannot be seen from here."""
+    return job.running and job.process.partition(" ")[0] != socket.gethostname()
+
+
+def take_over_hint(job: Job) -> str:
+    """What to do where the machine that works on a job is gone; empty where it is this one."""
+    if not elsewhere(job):
+        return ""
+    return f"   Should that machine be gone for good: moodlectl job resume {job.id} --take-over"
+
+
 def process() -> str:
     """This process, told apart from a later one with the same number by when it started."""
     return f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
@@ -507,7 +537,8 @@ def _started(number: int) -> str:
     """When a process began, in the kernel's clock ticks; empty where there is none."""
     try:
         stat = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
-        return stat.rpartition(")")[2].split()[19]
+        words = stat.rpartition(")")[2].split()
+        return words[19] if words[0] not in "ZX" else ""  # one that nobody has waited for is dead all the same
     except (OSError, IndexError):
         pass
     if Path("/proc/self/stat").exists():

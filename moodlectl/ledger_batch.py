@@ -21,6 +21,8 @@ from moodlectl.ledger import Item, Job, Ledger
 _Write = tuple[str, tuple[Any, ...]]
 
 CANCEL = "cancel"
+GIVEN_UP = "cancelled"
+"""What an item says that was not begun when its job was given up; such a job ends *cancelled*."""
 FINISHED = ("done", "failed", "cancelled")
 """States of a batch in which nothing of it is left to do."""
 
@@ -125,9 +127,20 @@ def at_work(job: Job) -> Refused:
     since = job.since or job.created
     return Refused(
         f"Job {job.id} is at work: process {number} of {job.who} on {host}, since {since.astimezone():%Y-%m-%d %H:%M}.",
-        f"Wait until it has ended: moodlectl job show {job.id} --watch",
+        f"Wait until it has ended: moodlectl job show {job.id} --watch{ledger.take_over_hint(job)}",
         code="job_running",
         details={"job": job.id, "host": host, "pid": int(number), "since": since.isoformat()},
+    )
+
+
+def plan_changed(job: Job) -> Refused:
+    """The refusal of a plan whose job was left unfinished, and that says something else by now."""
+    return Refused(
+        f"Job {job.id} of this plan was not finished, and the plan has been changed since.",
+        f"Finish it as it was: moodlectl job resume {job.id}   or give the rest up: moodlectl job cancel {job.id}"
+        "   Then run the plan as it is now; it does what is missing.",
+        code="job_unfinished",
+        details={"job": job.id},
     )
 
 
@@ -194,10 +207,10 @@ def cancel(job: int, path: Path | None = None) -> tuple[Job, int, int]:
             left = database.execute(
                 "SELECT count(*) FROM item WHERE job=? AND state IN ('planned','started','unknown')", (job,)
             ).fetchone()[0]
-            if not left and found.state not in ("done", "failed"):
-                state = "cancelled" if given_up else _ended_state(database, job)
+            if not left and found.state not in FINISHED:
                 database.execute(
-                    "UPDATE job SET state=?, ended=coalesce(ended, ?) WHERE id=?", (state, ledger.now(), job)
+                    "UPDATE job SET state=?, ended=coalesce(ended, ?) WHERE id=?",
+                    (_ended_state(database, job), ledger.now(), job),
                 )
             database.execute(*_audit(job, 0, "cancelled", {"given_up": given_up, "left": left}))
             return ledger.head(database, job), given_up, int(left)
@@ -205,10 +218,26 @@ def cancel(job: int, path: Path | None = None) -> tuple[Job, int, int]:
         book.close()
 
 
+def given_up(job: int, path: Path | None = None) -> bool:
+    """Whether items of a batch were given up when it was cancelled. Reads only."""
+    database = ledger.reading(path)
+    if database is None:
+        return False
+    try:
+        return _given_up(database, job)
+    finally:
+        database.close()
+
+
+def _given_up(database: sqlite3.Connection, job: int) -> bool:
+    query = "SELECT 1 FROM item WHERE job=? AND state='skipped' AND message=? LIMIT 1"
+    return database.execute(query, (job, GIVEN_UP)).fetchone() is not None
+
+
 def _give_up(database: sqlite3.Connection, job: int) -> int:
     return database.execute(
-        "UPDATE item SET state='skipped', message='cancelled', ended=? WHERE job=? AND state='planned' AND steps=0",
-        (ledger.now(), job),
+        "UPDATE item SET state='skipped', message=?, ended=? WHERE job=? AND state='planned' AND steps=0",
+        (GIVEN_UP, ledger.now(), job),
     ).rowcount
 
 
@@ -218,6 +247,8 @@ def _ended_state(database: sqlite3.Connection, job: int) -> str:
         return "unknown"
     if "planned" in states:
         return "paused"
+    if _given_up(database, job):
+        return "cancelled"
     return "failed" if "failed" in states else "done"
 
 
@@ -317,11 +348,12 @@ class Book:
         try:
             with book.transaction() as database:
                 state = _ended_state(database, self.job)
-                wish = database.execute("SELECT wish FROM job WHERE id=?", (self.job,)).fetchone()[0]
-                state = "cancelled" if wish == CANCEL and state in ("done", "failed") else state
-                database.execute(
-                    "UPDATE job SET state=?, ended=?, message=? WHERE id=?", (state, ledger.now(), reason, self.job)
+                ours = database.execute(
+                    "UPDATE job SET state=?, ended=?, message=? WHERE id=? AND process=?",
+                    (state, ledger.now(), reason, self.job, ledger.process()),
                 )
+                if not ours.rowcount:
+                    return  # another process has taken it over
                 database.execute(*_audit(self.job, 0, state, {"message": reason or ""}))
         finally:
             book.close()
@@ -483,10 +515,10 @@ class Reader:
         for row in self._database.execute(query, (self._number, *values)):
             yield Stage(*row)
 
-    def wish(self) -> str | None:
-        """What another process asks of the one at work."""
-        row = self._database.execute("SELECT wish FROM job WHERE id=?", (self._number,)).fetchone()
-        return row[0] if row is not None else None
+    def wish(self) -> tuple[str | None, bool]:
+        """What another process asks of the one at work, and whether that still is this one."""
+        row = self._database.execute("SELECT wish, process FROM job WHERE id=?", (self._number,)).fetchone()
+        return (row[0], row[1] == ledger.process()) if row is not None else (None, False)
 
     def close(self) -> None:
         """Let go of the file."""

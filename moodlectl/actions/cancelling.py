@@ -44,6 +44,7 @@ def cancel(number: int, path: Path | None = None) -> Cancelled:
     job, given_up, left = ledger_batch.cancel(number, path)
     if job.running:
         message = f"process {job.process.split()[-1]} was asked; it finishes the courses it has begun"
+        message += ledger.take_over_hint(job)
     elif left:
         message = (
             f"{given_up} courses given up; {left} were begun and are left to be finished: moodlectl job resume {number}"

@@ -446,12 +446,15 @@ class _Engine:
         return self.stop.asked > 2 or now - self._hard_since > GRACE
 
     def _look_at_wish(self) -> None:
-        """Now and then: whether another process has asked to cancel."""
+        """Now and then: whether another process has asked to cancel, or has taken the job over."""
         now = time.monotonic()
-        if self.cancelled or now < self._next_wish:
+        if now < self._next_wish:
             return
         self._next_wish = now + 1.0
-        if self.reader.wish() == ledger_batch.CANCEL:
+        wish, ours = self.reader.wish()
+        if not ours:
+            self.reason = self.reason or "another process has taken the job over"
+        elif wish == ledger_batch.CANCEL and not self.cancelled:
             self.cancelled = True
             given_up = self.book.give_up()
             self.ahead = [flight for flight in self.ahead if flight.number or flight.again]

@@ -54,9 +54,8 @@ def resume(site: Site, job: Job, on_progress: OnProgress = no_progress) -> Found
 
 def _known(job: Job) -> Found:
     if job.running:
-        raise Refused(
-            f"Job {job.id} is still at work.", f"See: moodlectl job show {job.id}", code="job_running"
-        )
+        hint = f"See: moodlectl job show {job.id}{ledger.take_over_hint(job)}"
+        raise Refused(f"Job {job.id} is still at work.", hint, code="job_running")
     item = job.items[0] if job.items else None
     facts = item.facts if item is not None else {}
     open_ = bool(facts.get("course_changed") and facts.get("safety") and not facts.get("undone"))

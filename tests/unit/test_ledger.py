@@ -190,3 +190,15 @@ def test_a_ledger_that_could_not_be_begun_is_none_yet_and_is_begun_later(path: P
     book, number = begin(path)
     book.close()
     assert ledger.job(number, path).id == number
+
+
+def test_a_killed_process_that_nobody_has_waited_for_is_gone(path: Path) -> None:
+    code = (
+        f"from pathlib import Path; from moodlectl.ledger import Ledger; n = Ledger(Path({str(path)!r}))"
+        ".begin('backup', 's', 'u', {}); print(n, flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        number = int(process.stdout.readline())
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and still to be waited for
+        assert not ledger.job_head(number, path).running

@@ -18,6 +18,7 @@ from moodlectl.actions import engine, gates
 from moodlectl.actions.events import Event
 from moodlectl.actions.steps import Planned, Skipped, Slot, Step, Work
 from moodlectl.errors import AccessError, Failed, MoodlectlError, OutcomeUnknown, Refused, Unreachable
+from moodlectl.ledger import Ledger
 from moodlectl.ledger_batch import Reader
 from moodlectl.limits import Hours, Limits
 from moodlectl.site.port import Pressure, Progress
@@ -470,3 +471,54 @@ def test_a_disk_that_stays_nearly_full_pauses_the_job(run: Run) -> None:
     run.pressures += [Pressure(free=1000)] * 100
     ended = run.run(run.begin(2), patience=0.1)
     assert (ended.state, ended.totals["pending"], "limits.free" in ended.reason) == ("paused", 2, True)
+
+
+def test_a_listener_that_fails_fails_no_course(run: Run) -> None:
+    def told(event: Event) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    job = run.begin(3)
+    ended = engine.run(job, run.recipe, engine.Terms(2), engine.Around(run.opener, told, run.stop, run.path))
+    assert (ended.state, ended.totals["done"]) == ("done", 3)
+
+
+def test_a_job_that_was_given_up_ends_cancelled_also_when_what_it_had_begun_is_finished_later(run: Run) -> None:
+    run.recipe.faults[("C1", "restore")] = [Failed("broken")]
+    job = run.begin(5)
+    run.stop.ask()
+    assert run.run(job).state == "paused"
+    with Ledger(run.path).transaction() as database:
+        database.execute("UPDATE item SET state='planned', steps=1, step='fetch' WHERE seq=2")
+    ended = ledger_batch.cancel(job, run.path)
+    assert (ended[1], ended[2]) == (4, 1)
+    run.stop = engine.Stop()
+    ledger_batch.adopt(job, run.path)
+    assert run.run(job).state == "cancelled"
+    assert run.states(job) == ["skipped", "done", "skipped", "skipped", "skipped"]
+
+
+def test_a_job_of_a_machine_that_is_gone_can_be_taken_over_and_whoever_had_it_stops(run: Run) -> None:
+    def elsewhere(_: Work) -> None:
+        with Ledger(run.path).transaction() as database:
+            database.execute("UPDATE job SET process = 'another-machine 7 123'")
+
+    run.recipe.faults[("C1", "backup")] = [elsewhere]
+    run.recipe.pause = 0.3
+    job = run.begin(30)
+    ended = run.run(job, jobs=2)
+    assert "taken the job over" in ended.reason
+    found = ledger.job_head(job, run.path)
+    assert found.running and ended.totals["pending"] > 20  # it is the other one's, and was left as it is
+    with pytest.raises(Refused, match="on another-machine") as refused:
+        ledger_batch.adopt(job, run.path)
+    assert refused.value.hint is not None and "--take-over" in refused.value.hint
+    Ledger(run.path).disown(job)
+    ledger_batch.adopt(job, run.path)
+    run.recipe.pause = 0
+    assert run.run(job).state == "done"
+
+
+def test_a_job_of_this_machine_is_not_taken_over_while_its_process_is_there(run: Run) -> None:
+    job = run.begin(1)
+    with pytest.raises(Refused, match="on this very machine"):
+        Ledger(run.path).disown(job)
