@@ -19,7 +19,11 @@ def main() -> None:
         except OSError:
             os._exit(1)  # nobody can be told; Python's own ending would complain at length
     _mend_streams()
-    from moodlectl.cli import main as run
+    try:
+        from moodlectl.cli import main as run
+    except KeyboardInterrupt:  # so early that nobody else could say it
+        os.write(2, b"error: interrupted. Nothing had been begun on a site.\n")
+        os._exit(130)
 
     raise SystemExit(run(sys.argv[1:]))
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,21 +48,34 @@ def drive(
 ) -> None:
     """Write a batch down and run it, or go on with the unfinished one of the very same plan; print how it ended.
 
-    ``options["plan_sha1"]`` tells whether the plan is the same. Raises Refused where it is at work (who), or was left
-    unfinished with another plan; SomeFailed, OutcomeUnknown, Unreachable, KeyboardInterrupt as it ended.
+    Raises as ``goes_on`` does, and SomeFailed, OutcomeUnknown, Unreachable, KeyboardInterrupt as it ended.
     """
-    from moodlectl import ledger_batch
     from moodlectl.actions import engine
 
     check(state, run)
+    if not goes_on(state, recipe, options, key=key, run=run):
+        go(state, engine.begin(recipe, planned, options, key=key), recipe, run)
+
+
+def goes_on(state: State, recipe: Recipe, options: Mapping[str, Any], *, key: str, run: Run) -> bool:
+    """Whether there was an unfinished batch of the very same plan, which then was gone on with to its end.
+
+    ``options["plan_sha1"]`` tells whether the plan is the same. Raises Refused where it is at work (who), or was left
+    unfinished and the plan has changed since; else as it ended.
+    """
+    from moodlectl import ledger_batch
+
     left = ledger_batch.unfinished(key)
-    same = left is not None and left.options.get("plan_sha1") == options.get("plan_sha1")
-    if left is not None and not left.running and same:
-        output.remark(state, f"job {left.id} of this plan was not finished; going on with it")
-        ledger_batch.adopt(left.id)
-        go(state, left.id, recipe, run)
-        return
-    go(state, engine.begin(recipe, planned, options, key=key), recipe, run)
+    if left is None:
+        return False
+    if left.running:
+        raise ledger_batch.at_work(left)
+    if left.options.get("plan_sha1") != options.get("plan_sha1"):
+        raise ledger_batch.plan_changed(left)
+    output.remark(state, f"job {left.id} of this plan was not finished; going on with it")
+    ledger_batch.adopt(left.id)
+    go(state, left.id, recipe, run)
+    return True
 
 
 def check(state: State, run: Run) -> None:
@@ -73,17 +86,62 @@ def check(state: State, run: Run) -> None:
 
 def go(state: State, job: int, recipe: Recipe, run: Run) -> None:
     """Run a batch that this process has begun or taken up, to its end; print how it ended, and raise accordingly."""
+    from moodlectl import ledger_batch
     from moodlectl.actions import engine
+
+    given_up = ledger_batch.given_up(job)
 
     limits = {name: site.limits for name, site in state.load_config().sites.items()}
     terms = engine.Terms(run.jobs, limits, run.fail_fast)
     stop = engine.Stop()
-    with listening.listener(state, recipe.kind, events=run.events) as hear, _signals_stop(stop):
-        around = engine.Around(state.open_site, hear, stop)
-        ended = engine.run(job, recipe, terms, around)
-    if not run.events:
+    with _way_on_told(job):
+        with listening.listener(state, recipe.kind, events=run.events) as hear, _signals_stop(stop):
+            around = engine.Around(state.open_site, hear, stop)
+            ended = engine.run(job, recipe, terms, around)
+        with suppress(BrokenPipeError):  # the exit status tells the truth even if nobody reads the table
+            if not run.events:
+                show_end(state, job)
+        raise_as_ended(ended, given_up=given_up)
+
+
+@contextmanager
+def _way_on_told(job: int) -> Iterator[None]:
+    """An interruption that comes before or after the engine heeds it, too, tells how far the job is and the way on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not getattr(stop, "__notes__", ()):
+            with suppress(MoodlectlError):
+                stop.add_note(_how_far(job))
+        raise
+
+
+def _how_far(job: int) -> str:
+    from moodlectl import ledger_batch
+
+    with closing(ledger_batch.Reader(job)) as reader:
+        told = f"Job {job} is {reader.job.state}: {in_words(reader.totals())}"
+        return told if reader.job.state in ledger_batch.FINISHED else f"{told}. Go on with it: {_resume(job)}"
+
+
+def _resume(job: int) -> str:
+    return f"moodlectl job resume {job}"
+
+
+def show_ended(state: State, job: int, run: Run) -> None:
+    """A batch of which nothing is left to do, as ``go`` would have left it. Raises as it ended."""
+    from moodlectl.actions import engine
+    from moodlectl.actions.events import Event
+    from moodlectl.ledger_batch import Reader
+
+    with closing(Reader(job)) as reader:
+        ended = engine.Ended(job, reader.job.state, reader.totals())
+    output.remark(state, f"nothing is left to do of job {job}")
+    if run.events:
+        listening.stream(Event("job", ended.state, job, totals=ended.totals))
+    else:
         show_end(state, job)
-    raise_as_ended(ended)
+    raise_as_ended(ended, given_up=True)
 
 
 @contextmanager
@@ -110,27 +168,21 @@ def show_end(state: State, job: int) -> None:
     from moodlectl.cli import job_words
     from moodlectl.ledger_batch import Reader
 
-    reader = Reader(job)
-    try:
+    with closing(Reader(job)) as reader:
         if state.output is not Output.table:
-            output.emit_one(state, job_words.record(reader))
+            job_words.print_record(state, reader)
             return
         totals = reader.totals()
-        if sum(totals.values()) <= LISTED:
-            rows = [job_words.row(item) for item in reader.items()]
-        else:
-            rows = [job_words.row(item) for one in ("failed", "unknown") for item in reader.items(one)]
-        if rows:
-            output.emit(state, rows, job_words.columns(rows), spare=job_words.SPARE)
+        few = sum(totals.values()) <= LISTED
+        if job_words.print_table(state, reader, [None] if few else ["failed", "unknown"]):
             sys.stdout.write("\n")
         sys.stdout.write(f"job {job}: {reader.job.state}. {in_words(totals)}\n")
-    finally:
-        reader.close()
 
 
-def raise_as_ended(ended: engine.Ended) -> None:
-    """Nothing where all is done; else the error with the exit status of the contract."""
-    totals, go_on = dict(ended.totals), f"Go on with it: moodlectl job resume {ended.job}"
+def raise_as_ended(ended: engine.Ended, *, given_up: bool) -> None:
+    """Nothing where all is done; else the error with the exit status of the contract. ``given_up`` is whether the job
+    was cancelled before: then what was asked of this run is the rest alone."""
+    totals, go_on = dict(ended.totals), f"Go on with it: {_resume(ended.job)}"
     if ended.interrupted is not None:
         stop = KeyboardInterrupt(ended.interrupted)
         stop.add_note(f"{in_words(totals)}. {go_on}")
@@ -138,16 +190,18 @@ def raise_as_ended(ended: engine.Ended) -> None:
     if ended.state == "done":
         return
     details = {"job": ended.job, "totals": totals}
-    see = f"See: moodlectl job show {ended.job} --state failed"
+    see = f"See: moodlectl job show {ended.job} --state failed   Try them again: {_resume(ended.job)} --retry-failed"
     if totals["unknown"]:
         message = f"Of {totals['unknown']} courses it is not known what became of them."
         raise OutcomeUnknown(message, go_on, details=details)
-    if ended.state == "cancelled":
+    if ended.state == "cancelled" and not given_up:
         raise Failed(f"Job {ended.job} was cancelled: {in_words(totals)}.", code="cancelled", details=details)
     if totals["failed"]:
         rests = f" The job rests: {ended.reason}." if ended.state == "paused" else ""
         hint = go_on if ended.state == "paused" else see
         raise SomeFailed(f"{_of(totals['failed'], totals)} failed.{rests}", hint, details=details)
+    if ended.state == "cancelled":
+        return
     raise _rests(ended, go_on, details)
 
 

@@ -15,7 +15,7 @@ from moodlectl.cli.words import course_record, state_of, verified_record
 
 if TYPE_CHECKING:
     from moodlectl.actions import protected, resuming
-    from moodlectl.ledger import Job
+    from moodlectl.ledger import Item, Job
     from moodlectl.ledger_batch import Reader
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -99,34 +99,39 @@ def show(
     if only is not None and only not in job_words.STATES:
         raise UsageError(f"'{only}' is no state of an item.", f"States are: {', '.join(job_words.STATES)}.")
     if log:
-        output.emit(state, job_words.log(job), ["at", "who", "event", "item", "detail"])
+        job_words.print_log(state, job)
         return
     with closing(Reader(job)) as reader:
         if watch:
             watching.watch(state, reader)
         if state.output is not Output.table:
-            output.emit_one(state, job_words.record(reader, only, limit))
+            job_words.print_record(state, reader, only, limit)
         else:
             _show_table(state, reader, only, limit or LISTED)
 
 
 def _show_table(state: State, reader: Reader, only: str | None, limit: int) -> None:
-    from moodlectl.actions import safety
     from moodlectl.cli import job_words
 
-    totals, items = reader.totals(), list(reader.items(only, limit=limit))
+    totals = reader.totals()
     output.emit_one(state, {**job_words.head(reader), "totals": totals})
     sys.stdout.write("\n")
-    rows = [job_words.row(item) for item in items]
-    output.emit(state, rows, job_words.columns(rows), spare=job_words.SPARE)
+    if not job_words.print_table(state, reader, [only], limit):
+        output.remark(state, f"no item is {only}" if only else "no item")
     group = "pending" if only in ("planned", "started") else only
     there = totals.get(group, 0) if group else sum(totals.values())
-    if len(items) == limit < there:
+    if limit < there:
         output.remark(state, f"… and {there - limit} more; --limit shows more, --state failed those that failed")
-    for item in items:
-        name = f"{reader.job.id}/{item.seq}" if reader.job.batch else reader.job.id
-        for line in safety.told(name, item.facts):
-            output.remark(state, line)
+    for item in reader.items(only, limit=limit):
+        if item.facts.get("safety"):
+            _tell_of_safety(state, reader.job, item)
+
+
+def _tell_of_safety(state: State, job: Job, item: Item) -> None:
+    from moodlectl.actions import safety
+
+    for line in safety.told(f"{job.id}/{item.seq}" if job.batch else job.id, item.facts):
+        output.remark(state, line)
 
 
 @app.command("resume")
@@ -139,6 +144,9 @@ def resume(
     retry: Annotated[
         bool, typer.Option("--retry-failed", help="Try what has failed once more, from its start.")
     ] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="The other machine, or container, that began it is gone for good.")
+    ] = False,
     jobs: batch.Jobs = batch.Run.jobs,
     fail_fast: batch.FailFast = False,
     events: batch.Events = False,
@@ -148,10 +156,20 @@ def resume(
 
     state = state_of(ctx)
     known = ledger.job_head(job)
+    if take_over and known.running:
+        _disown(job)
+        known = ledger.job_head(job)
     if known.batch:
         _resume_batch(state, known, batch.Run(jobs, fail_fast, events), retry=retry)
     else:
         _resume_single(state, ledger.job(job), undo=undo)
+
+
+def _disown(job: int) -> None:
+    from moodlectl.ledger import Ledger
+
+    with closing(Ledger()) as book:
+        book.disown(job)
 
 
 def _resume_batch(state: State, known: Job, run: batch.Run, *, retry: bool) -> None:
@@ -161,8 +179,7 @@ def _resume_batch(state: State, known: Job, run: batch.Run, *, retry: bool) -> N
     batch.check(state, run)
     made = recipe(known.kind, known.options)
     if not known.running and known.state in ledger_batch.FINISHED and not (retry and known.state == "failed"):
-        output.remark(state, f"nothing is left to do of job {known.id}")
-        batch.show_end(state, known.id)
+        batch.show_ended(state, known.id, run)
         return
     ledger_batch.adopt(known.id, retry=retry)
     batch.go(state, known.id, made, run)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from moodlectl import ledger
+from moodlectl.cli import output, streams
+from moodlectl.cli.state import Output, State
 from moodlectl.errors import UsageError
 from moodlectl.ledger import Item
 from moodlectl.ledger_batch import Reader
 
 COLUMNS = ["course", "action", "state", "step", "source", "target", "started", "ended", "message"]
+CSV_COLUMNS = [*COLUMNS, "attempts", "facts"]
 SPARE = ["started", "ended", "source", "action", "target", "step"]
+FOLDED = 100
+"""So many items at most are shown in a table that rich draws."""
 STATES = ("planned", "started", "done", "failed", "skipped", "unknown", "pending")
 
 
@@ -51,9 +59,9 @@ def row(item: Item) -> dict[str, Any]:
     return told
 
 
-def columns(rows: list[dict[str, Any]]) -> list[str]:
+def columns(rows: Iterable[dict[str, Any]]) -> list[str]:
     """The columns of a table of those rows, without the step where none is at one."""
-    return [name for name in COLUMNS if name != "step" or any(row.get("step") for row in rows)]
+    return COLUMNS if any(row.get("step") for row in rows) else [name for name in COLUMNS if name != "step"]
 
 
 def head(reader: Reader) -> dict[str, Any]:
@@ -79,10 +87,32 @@ def head(reader: Reader) -> dict[str, Any]:
     return told
 
 
-def record(reader: Reader, state: str | None = None, limit: int | None = None) -> dict[str, Any]:
-    """A job with its items, all of them unless a state or limit is asked for; ``totals`` are of all in any case."""
-    items = [item_record(item) for item in reader.items(state, limit=limit)]
-    return {**head(reader), "items": items, "totals": reader.totals()}
+def print_record(state: State, reader: Reader, only: str | None = None, limit: int | None = None) -> None:
+    """A job as scripts read it, item by item as they come out of the ledger: with ``-o json`` one object with all its
+    items, unless a state or limit is asked for, and ``totals`` of all in any case; with ``-o csv`` a line an item."""
+    items = map(item_record, reader.items(only, limit=limit))
+    if state.output is Output.csv:
+        streams.print_csv(items, CSV_COLUMNS)
+    else:
+        streams.print_record(head(reader), "items", items, {"totals": reader.totals()})
+
+
+def print_table(state: State, reader: Reader, states: Sequence[str | None], limit: int | None = None) -> bool:
+    """The items of those states as a table; whether there were any. Of however many none is held in memory, but for a
+    few in a terminal, whose messages are folded between words."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        return (row(item) for one in states for item in reader.items(one, limit=limit))
+
+    first = list(islice(rows(), FOLDED + 1))
+    if not first:
+        return False
+    if sys.stdout.isatty() and len(first) <= FOLDED:
+        output.emit(state, first, columns(first), spare=SPARE)
+    else:
+        names = columns(rows())
+        streams.print_table(state, lambda: ([one.get(name) for name in names] for one in rows()), names)
+    return True
 
 
 # --- which jobs are listed, and what the audit log says ---------------------------------------------------------------
@@ -127,16 +157,26 @@ def _since(text: str | None) -> datetime | None:
         raise UsageError(f"'{text}' is no time.", "Write a day as 2027-02-15, or how long ago: 12h, 7d, 4w.") from error
 
 
-def log(number: int) -> list[dict[str, Any]]:
-    """Every entry of the audit log about one job, oldest first. Reads only. Raises NotFound."""
+LOG_COLUMNS = ["at", "who", "event", "item", "detail"]
+
+
+def print_log(state: State, number: int) -> None:
+    """Every entry of the audit log about one job, oldest first; there are many of each item. Raises NotFound."""
     ledger.job_head(number)
-    return [
-        {
+    if state.output is Output.json:
+        streams.print_list(_log(number))
+    elif state.output is Output.csv:
+        streams.print_csv(_log(number), LOG_COLUMNS)
+    else:
+        streams.print_table(state, lambda: (list(one.values()) for one in _log(number)), LOG_COLUMNS)
+
+
+def _log(number: int) -> Iterator[dict[str, Any]]:
+    for entry in ledger.audit(job=number):
+        yield {
             "at": entry["at"],
             "who": entry["who"],
             "event": entry["event"],
             "item": entry["seq"] or None,
             "detail": json.dumps(entry["detail"], ensure_ascii=False),
         }
-        for entry in ledger.audit(job=number)
-    ]

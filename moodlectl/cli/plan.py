@@ -55,7 +55,8 @@ def rollover(
     read = _read(state, plan, "rollover")
     options: dict[str, Any] = {"plan": str(plan.absolute()), "plan_sha1": read.sha1, "site": name}
     options["guards"] = dict(state.site_config().guards)
-    if not dry_run and _goes_on(state, action.Rollover(options), options, f"{plan.absolute()} {name}", run):
+    recipe = action.Rollover(options)
+    if not dry_run and batch.goes_on(state, recipe, options, key=_key(recipe, options), run=run):
         return
     with closing(state.open_site(name)) as site:
         with output.progress(state) as on_progress:
@@ -63,7 +64,7 @@ def rollover(
         if dry_run:
             _preview(state, read, found, (site, site), run)
             return
-    _run(state, action.Rollover(options), found, options, run)
+    _run(state, recipe, found, options, run)
 
 
 def migrate(
@@ -107,8 +108,7 @@ def migrate(
     with closing(state.open_site(source_name)) as source, closing(state.open_site(target_name)) as target:
         at, to = (info.identifier_hash or info.url for info in (source.info(), target.info()))
         try:
-            key = f"{plan.absolute()} {source_name} {target_name}"
-            if not dry_run and _goes_on(state, recipe, options, key, run):
+            if not dry_run and batch.goes_on(state, recipe, options, key=_key(recipe, options), run=run):
                 return
             with output.progress(state) as on_progress:
                 found = action.plan(read, source, target, date.today(), on_progress, lean=not whole)
@@ -134,16 +134,9 @@ def _read(state: State, path: Path, kind: Kind) -> Plan:
     return replace(read, notes=())
 
 
-def _goes_on(state: State, recipe: Recipe, options: Mapping[str, Any], key: str, run: batch.Run) -> bool:
-    """Whether there is an unfinished job of this plan, which is then gone on with; the sites are not looked at anew:
-    half of it may be done. Raises Refused where another process is at it, or the plan has changed meanwhile."""
-    from moodlectl import ledger_batch
-
-    whole = f"{recipe.kind} {key}"
-    if ledger_batch.unfinished(whole) is None:
-        return False
-    batch.drive(state, recipe, (), options, key=whole, run=run)
-    return True
+def _key(recipe: Recipe, options: Mapping[str, Any]) -> str:
+    """What must not run twice at once: this plan, on these sites."""
+    return " ".join([recipe.kind, str(options["plan"]), *recipe.sites])
 
 
 def _refuse(state: State, name: str, problems: Sequence[Problem]) -> None:
@@ -172,10 +165,10 @@ def _run(
     for note in found.notes:
         output.warn(note)
     if not found.todo:
-        _nothing_to_do(state, recipe.kind, found)
+        _nothing_to_do(state, recipe.kind, found, run)
         return
-    key = " ".join([recipe.kind, str(options["plan"]), *recipe.sites])
-    batch.drive(state, recipe, [one.planned() for one in found.courses], options, key=key, run=run)
+    planned = [one.planned() for one in found.courses]
+    batch.drive(state, recipe, planned, options, key=_key(recipe, options), run=run)
 
 
 def _seed(
@@ -190,17 +183,23 @@ def _seed(
         raise Refused("Nothing can be sent ahead.", " ".join(found.notes) or None, code="cannot_seed")
     planned = seeding.planned(found)
     if not planned:
-        _nothing_to_do(state, recipe.kind, found)
+        _nothing_to_do(state, recipe.kind, found, run)
         return
-    key = " ".join([recipe.kind, str(options["plan"]), *recipe.sites])
-    batch.drive(state, recipe, planned, options, key=key, run=run)
+    batch.drive(state, recipe, planned, options, key=_key(recipe, options), run=run)
 
 
-def _nothing_to_do(state: State, kind: str, found: Resolution) -> None:
+def _nothing_to_do(state: State, kind: str, found: Resolution, run: batch.Run) -> None:
     rows = [_row(one) for one in found.courses]
-    if state.output is Output.json:
+    totals = {"done": 0, "failed": 0, "skipped": len(rows), "unknown": 0, "pending": 0}
+    if run.events:
+        from moodlectl.actions.events import Event
+        from moodlectl.cli import listening
+
+        for row in rows:
+            listening.stream(Event("item", "skipped", course=row["course"], message=row["message"] or ""))
+        listening.stream(Event("job", "done", message="nothing is to be done", totals=totals))
+    elif state.output is Output.json:
         items = [{**row, "state": "skipped"} for row in rows]
-        totals = {"done": 0, "failed": 0, "skipped": len(rows), "unknown": 0, "pending": 0}
         output.print_json({"id": None, "kind": kind, "state": "done", "items": items, "totals": totals})
     elif rows:
         output.emit(state, rows, ["course", "source", "target", "message"], spare=["source", "target"])

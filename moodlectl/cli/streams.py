@@ -20,16 +20,34 @@ _ONE_EACH = re.compile("[ -~\u00ae-\u02ff\u1e00-\u1eff]*")
 
 def print_json(name: str, rows: Iterable[Row], rest: Row) -> None:
     """One JSON object whose first key is the list, a row to a line, and then the rest."""
+    print_record({}, name, rows, rest)
+
+
+def print_record(head: Row, name: str, rows: Iterable[Row], rest: Row) -> None:
+    """One JSON object: what is known of it, then the list, a row to a line, and then what is only known behind it."""
     write = sys.stdout.write
-    write(f'{{\n  "{name}": [')
-    separator = "\n    "
-    for row in rows:
-        write(separator + as_json(row))
-        separator = ",\n    "
-    write("\n  ]")
+    write("{")
+    for key, value in head.items():
+        write(f"\n  {as_json(key)}: {as_json(value)},")
+    write(f"\n  {as_json(name)}: ")
+    _write_list(rows, "  ")
     for key, value in rest.items():
         write(f",\n  {as_json(key)}: {as_json(value)}")
     write("\n}\n")
+
+
+def print_list(rows: Iterable[Row]) -> None:
+    """One JSON list, a row to a line."""
+    _write_list(rows, "")
+    sys.stdout.write("\n")
+
+
+def _write_list(rows: Iterable[Row], margin: str) -> None:
+    write, separator = sys.stdout.write, "["
+    for row in rows:
+        write(f"{separator}\n{margin}  {as_json(row)}")
+        separator = ","
+    write("[]" if separator == "[" else f"\n{margin}]")
 
 
 def print_csv(rows: Iterable[Row], columns: Sequence[str]) -> None:
@@ -42,8 +60,6 @@ def print_csv(rows: Iterable[Row], columns: Sequence[str]) -> None:
 
 def print_table(state: State, rows: Callable[[], Iterable[Sequence[Any]]], columns: Sequence[str]) -> None:
     """A table as ``output.emit`` prints it, ``rows`` being gone through twice: once to see how wide they are."""
-    from rich.console import Console
-
     widths = [len(column) for column in columns]
     numbers = [True] * len(columns)
     for row in rows():
@@ -54,6 +70,8 @@ def print_table(state: State, rows: Callable[[], Iterable[Sequence[Any]]], colum
                 numbers[place] = False
     terminal = sys.stdout.isatty()
     if terminal:
+        from rich.console import Console
+
         widths = _narrowed(widths, Console(file=sys.stdout).width)
     head = _line([column.upper() for column in columns], widths, numbers)
     sys.stdout.write(f"\x1b[1m{head}\x1b[0m\n" if terminal and state.color else f"{head}\n")
