@@ -59,19 +59,30 @@ class Past:
 
     def shown(self, at: str, course_id: int) -> bool:
         """Whether a course that was hidden until a day has been shown then."""
-        return any(
-            item.state == "done" and spec.steps == (moves.FINISH,) and (spec.to, spec.target) == (at, course_id)
+        return (at, course_id) in self._shown
+
+    @cached_property
+    def _shown(self) -> set[tuple[str, int | None]]:
+        return {
+            (spec.to, spec.target)
             for item, spec in self._items
-        )
+            if item.state == "done" and spec.steps == (moves.FINISH,)
+        }
 
     def renamed(self, at: str, course: Course) -> Mapping[str, Any] | None:
         """What a course was called before an earlier run gave it the name it has now; None where none did."""
-        for item, spec in reversed(self._items):
-            said, old = spec.course, spec.old
-            mine = said is not None and (said["at"], said["id"]) == (at, course.id)
-            if mine and item.state == "done" and old is not None and old.shortname == course.shortname:
-                return said
-        return None
+        runs = reversed(self._renamings.get((at, course.id), ()))
+        return next((said for said, old in runs if old.shortname == course.shortname), None)
+
+    @cached_property
+    def _renamings(self) -> dict[tuple[str, int], list[tuple[Mapping[str, Any], specs.Looks]]]:
+        """What each course was before, and was made by a run that is done; the oldest first."""
+        found: dict[tuple[str, int], list[tuple[Mapping[str, Any], specs.Looks]]] = {}
+        for item, spec in self._items:
+            if item.state == "done" and spec.course is not None and spec.old is not None:
+                key = (str(spec.course["at"]), int(spec.course["id"]))
+                found.setdefault(key, []).append((spec.course, spec.old))
+        return found
 
     def sources(self, at: str) -> dict[int, Mapping[str, Any]]:
         """What is known of courses of a site that were rolled over and changed by that: as they were before, by id."""
@@ -82,12 +93,16 @@ class Past:
             and spec.course["at"] == at and "category" in spec.course
         }  # fmt: skip
 
-    def made(self, at: str) -> dict[int, tuple[Item, Spec]]:
-        """Courses of a site that were made or filled, by their id."""
+    def made(self, at: str, course_id: int) -> tuple[Item, Spec] | None:
+        """What made or filled a course of a site last."""
+        return self._made.get((at, course_id))
+
+    @cached_property
+    def _made(self) -> dict[tuple[str, int], tuple[Item, Spec]]:
         return {
-            int(item.facts["course"]): (item, spec)
+            (spec.to, int(item.facts["course"])): (item, spec)
             for item, spec in self._items
-            if item.state == "done" and spec.to == at and item.facts.get("course")
+            if item.state == "done" and item.facts.get("course")
         }
 
 
@@ -144,7 +159,8 @@ def _number_free(one: Resolved, source: Catalogue, target: Catalogue) -> Resolve
             return replace(one, spec=replace(one.spec, provisional=True))
         hint = 'Have the old course give it up: old.idnumber = "".'
         return Problem(one.row.at("idnumber"), "idnumber", f"the old course has the idnumber '{number}'", hint)
-    return Problem(one.row.at("idnumber"), "idnumber", _taken(one, there, "idnumber"))
+    hint = 'Choose another, or bring the course without one: idnumber = "-".'
+    return Problem(one.row.at("idnumber"), "idnumber", _taken(one, there, "idnumber"), hint)
 
 
 def _same_name(one: Resolved, past: Past, source: Catalogue) -> Resolved | Problem:
@@ -155,7 +171,7 @@ def _same_name(one: Resolved, past: Past, source: Catalogue) -> Resolved | Probl
         hint = 'Give the old one another: old.shortname = "{source.shortname}-{source.year}".'
         told = f"'{one.shortname}' is the short name of the old course itself"
         return Problem(one.row.at("shortname"), "shortname", told, hint)
-    made = past.made(source.info[1]).get(course.id)
+    made = past.made(source.info[1], course.id)
     if made is not None and made[1].looks.shortname == one.shortname:
         return _there(one, course, f"rolled over already (id:{course.id})")
     before = source.named(old.shortname)

@@ -171,15 +171,19 @@ class _Resolver:
     def _wrong(self, row: Row, column: str, message: str, hint: str | None = None) -> None:
         self.problems.append(Problem(row.at(column), column, message, hint))
 
+    def _no_word(self, row: Row, column: str, message: str, hint: str | None = None) -> None:
+        """A word that is wrong whatever the course: told once, where it is written."""
+        self.problems.append(Problem(row.written(column), column, message, hint))
+
     def _words(self, row: Row) -> None:
         """Words that only the site can tell right from wrong: settings, dangers."""
         for name in row.allow:
             if name not in {**DANGERS, **GUARDS}:
                 known = ", ".join({**DANGERS, **GUARDS})
-                self._wrong(row, "allow", f"'{name}' is no danger that could be allowed", f"There are: {known}.")
+                self._no_word(row, "allow", f"'{name}' is no danger that could be allowed", f"There are: {known}.")
         for name in row.guards:
             if name not in GUARDS:
-                self._wrong(row, "guards", f"'{name}' is no guard", f"There are: {', '.join(GUARDS)}.")
+                self._no_word(row, "guards", f"'{name}' is no guard", f"There are: {', '.join(GUARDS)}.")
         self._map(row)
         if not row.settings or row.source_backup is not None:
             return
@@ -191,10 +195,10 @@ class _Resolver:
             setting = self._settings.get(name)
             if setting is None:
                 known = ", ".join(sorted(self._settings))
-                self._wrong(row, column, f"{self.source.site.name} has no setting '{name}'", f"It has: {known}.")
+                self._no_word(row, column, f"{self.source.site.name} has no setting '{name}'", f"It has: {known}.")
             elif setting.locked_by in ("config", "permission") and bool(setting.value) != wanted:
                 by = "the site's administrator" if setting.locked_by == "config" else "a permission that is missing"
-                self._wrong(row, column, f"the setting '{name}' is locked by {by}")
+                self._no_word(row, column, f"the setting '{name}' is locked by {by}")
 
     def _map(self, row: Row) -> None:
         """A user map that cannot be read, or names accounts that the target has not."""
@@ -210,7 +214,7 @@ class _Resolver:
                 problems = error.details.get("problems")
                 self._maps[key] = tuple(problems) if problems else (error.message.rstrip("."),)
         for problem in self._maps[key]:
-            self._wrong(row, "user_map" if row.user_map is not None else "map", str(problem))
+            self._no_word(row, "user_map" if row.user_map is not None else "map", str(problem))
 
     def _sources(self, row: Row) -> Iterator[Source]:
         if row.unread & {"select", "templatecourse", "source_backup"}:
@@ -377,7 +381,7 @@ class _Resolver:
     def _start(self, row: Row, source: Source) -> date | None:
         if not row.shift_days:
             return row.startdate
-        column = "shift_weeks" if "shift_weeks" in row.places else "shift_days"
+        column = "shift_weeks" if "shift_weeks" in {*row.places, *row.inherited} else "shift_days"
         if source.course is None:
             self._wrong(row, column, "a file has no day to begin with that both sites agree on",
                         "Give the new startdate instead.")  # fmt: skip
@@ -446,8 +450,8 @@ class _Resolver:
         self._roles |= {role for person in people for role in person.roles}
         for name in row.keep_roles:
             if name not in self._roles | _STANDARD_ROLES:
-                self._wrong(row, "keep_roles", f"nobody in {source.shortname} has a role '{name}'",
-                            "Roles have short names, such as editingteacher, teacher, student.")  # fmt: skip
+                self._no_word(row, "keep_roles", f"nobody in the course has a role '{name}'",
+                              "Roles have short names, such as editingteacher, teacher, student.")  # fmt: skip
 
     def _old(self, row: Row, source: Source, values: Values) -> Looks | None:
         old = row.old

@@ -31,7 +31,7 @@ def rows(table: Table, kind: Kind, folder: Path) -> tuple[tuple[Row, ...], tuple
         before = len(problems)
         said = _values(raw, kind, problems)
         problems += _both_said(raw, said)
-        row = _row(raw, _with_defaults(defaults, said), folder)
+        row = _row(raw, _with_defaults(defaults, said), folder, table.defaults.places)
         row = replace(row, unread=_unread(problems[before:], kind) | (unread_everywhere - said.keys()))
         problems += (one for one in _missing(row, kind) if not follows(row, one))
         found.append(row)
@@ -178,7 +178,7 @@ def _with_defaults(defaults: Mapping[str, Any], said: Mapping[str, Any]) -> dict
     return {**{name: value for name, value in defaults.items() if name not in outdone}, **said}
 
 
-def _row(raw: Raw, said: Mapping[str, Any], folder: Path) -> Row:
+def _row(raw: Raw, said: Mapping[str, Any], folder: Path, defaults: Mapping[str, int]) -> Row:
     weeks = said.get("shift_weeks")
     user_map = said.get("user_map")
     fields = {
@@ -191,6 +191,7 @@ def _row(raw: Raw, said: Mapping[str, Any], folder: Path) -> Row:
             **fields,
             "line": raw.line,
             "places": dict(raw.places),
+            "inherited": {name: line for name, line in defaults.items() if name in said and name not in raw.places},
             "shift_days": weeks * 7 if weeks is not None else said.get("shift_days"),
             "user_map": None if user_map is None else folder / user_map.expanduser(),
             "settings": {
@@ -222,7 +223,8 @@ def _missing(row: Row, kind: Kind) -> Iterator[Problem]:
         yield Problem(row.at("shortname"), "shortname", f"all courses selected would be called '{row.shortname.text}'",
                       'Use a piece of the old name, such as "{source.shortname}-2027".')  # fmt: skip
     if row.mode == "new" and row.overwrite_config:
-        yield Problem(row.at("overwrite_config"), "overwrite_config", "it only means something with merge and replace")
+        told = "it only means something with merge and replace"
+        yield Problem(row.written("overwrite_config"), "overwrite_config", told)
     if row.mode != "new":
         for name in ("category", "category_idnumber", "category_path"):
             if getattr(row, name) is not None and name in row.places:
@@ -231,15 +233,16 @@ def _missing(row: Row, kind: Kind) -> Iterator[Problem]:
         for name in ("keep_enrolments", "keep_groups"):
             if getattr(row, name):
                 told = "it only means something with mode replace: nothing else deletes them"
-                yield Problem(row.at(name), name, told)
+                yield Problem(row.written(name), name, told)
     if row.startdate and row.enddate and row.enddate <= row.startdate:
-        yield Problem(row.at("enddate"), "enddate", f"{row.enddate} is not after the start, {row.startdate}")
+        yield Problem(row.written("enddate"), "enddate", f"{row.enddate} is not after the start, {row.startdate}")
     if row.user_map is not None and not row.user_map.is_file():
-        yield Problem(row.at("user_map"), "user_map", f"the file {row.user_map} is not there")
+        yield Problem(row.written("user_map"), "user_map", f"the file {row.user_map} is not there")
     if kind == "rollover" and row.source_backup and row.old != OldCourse():
         yield Problem(line, "source_backup", "a backup has no old course to change; name the course in templatecourse")
     if row.keep_roles and row.settings.get("users"):
-        yield Problem(row.at("keep_roles"), "keep_roles", "with the setting users everybody comes, so nobody is kept")
+        told = "with the setting users everybody comes, so nobody is kept"
+        yield Problem(row.written("keep_roles"), "keep_roles", told)
 
 
 def _twice(found: list[Row]) -> Iterator[Problem]:

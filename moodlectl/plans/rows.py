@@ -59,7 +59,8 @@ class OldCourse:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a plan. ``places`` is the line each column stands on, ``line`` where the row begins.
+    """One row of a plan. ``places`` is the line each column stands on, ``line`` where the row begins; ``inherited`` are
+    the lines of what the row has from the defaults.
 
     Dates inside the course move by ``shift_days``, or as far as ``startdate`` is from the old start. ``settings`` are
     Moodle's own, by name. ``keep_roles`` None means that nobody was asked about people. ``unread`` are columns that say
@@ -68,6 +69,7 @@ class Row:
 
     line: int
     places: Mapping[str, int] = field(default_factory=dict)
+    inherited: Mapping[str, int] = field(default_factory=dict)
     select: Selection | None = None
     templatecourse: str | None = None
     source_backup: str | None = None
@@ -107,6 +109,10 @@ class Row:
     def at(self, column: str) -> int:
         """The line a column stands on; where it came from the defaults or from nowhere, that of the row."""
         return self.places.get(column, self.line)
+
+    def written(self, column: str) -> int:
+        """The line where the words of a column are written, be it among the defaults."""
+        return self.places.get(column) or self.inherited.get(column) or self.line
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -75,9 +76,10 @@ def read_csv(raw: bytes, name: str) -> Table:
     text, encoding = decoded(raw, name)
     table = Table()
     if encoding:
-        example = next((word for word in text.split() if not word.isascii()), "")
+        example = next((word for word in re.findall(r"\w+", text) if not word.isascii()), "")
         table.notes.append(
-            f"{name} is {encoding}, not UTF-8, and was read as such (it has words like '{example[:40]}'). "
+            f"{name} is {encoding}, not UTF-8, and was read as such"
+            + (f" (it has words like '{example[:40]}'). " if example else ". ") +
             "If those look wrong, save it as UTF-8."
         )
     lines = _records(text, name)

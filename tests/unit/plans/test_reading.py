@@ -45,6 +45,12 @@ def test_a_csv_is_read_whatever_its_separator_and_mark(tmp_path: Path, separator
     assert (second.line, second.visible, second.startdate) == (3, True, None)
 
 
+def test_a_word_that_shows_the_encoding_is_a_word_and_not_a_line(tmp_path: Path) -> None:
+    plan = csv(tmp_path, "templatecourse,shortname,fullname\nA,B,Café du monde\n".encode("cp1252"))
+    assert "words like 'Café')" in plan.notes[0]
+    assert "words like" not in csv(tmp_path, b"templatecourse,shortname,fullname\nA,B,10 \x80\n").notes[0]
+
+
 def test_windows_1252_is_recognised_and_named(tmp_path: Path) -> None:
     plan = csv(tmp_path, "templatecourse;shortname;fullname\nA;B;Einführung\n".encode("cp1252"))
     assert plan.rows[0].fullname is not None and plan.rows[0].fullname.text == "Einführung"
