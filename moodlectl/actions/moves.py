@@ -165,14 +165,8 @@ class Moves:
         carried = {"contents": len(found), "contents_sent": done.count, "content_bytes_sent": done.bytes}
         work.note(bytes=path.stat().st_size + done.wire_bytes, **carried)
 
-    def _missing_methods(self, work: Work, methods: Any) -> list[str]:
-        """The course's enrolment methods that the target has not, or has switched off, a phrase each."""
-        there = work.site(self.target).enrolment_methods()
-        return [
-            f"{name} ({'not installed' if name not in there else 'switched off'}, {people} people)"
-            for name, people in methods.items()
-            if not there.get(name)
-        ]
+    def _missing_methods(self, work: Work, methods: Mapping[str, int]) -> list[str]:
+        return missing_methods(work.site(self.target).enrolment_methods(), methods)
 
     def restore(self, work: Work, spec: Spec) -> None:
         """Make the new course, or fill the one that is there, and compare it with the backup. Writes to the site."""
@@ -339,6 +333,16 @@ class Moves:
                     work.site(name).forget_deed(number)
 
 
+def missing_methods(there: Mapping[str, bool], methods: Mapping[str, int]) -> list[str]:
+    """Of a course's enrolment methods (how many people each has) those that the target has not, or has switched off, a
+    phrase each."""
+    return [
+        f"{name} ({'not installed' if name not in there else 'switched off'}, {people} people)"
+        for name, people in methods.items()
+        if not there.get(name)
+    ]
+
+
 def place(site: Site, where: Place | None) -> int | None:
     """The id of a category, made where the plan said so. Writes to the site at most that."""
     if where is None or where.id is not None:
@@ -420,8 +424,13 @@ def _in_words_of_a_plan(error: MoodlectlError) -> MoodlectlError:
             'user_map = "FILE.csv" for many. Or bring the course without people: on_user_conflict = "without-users".'
         )
     elif error.hint:
-        error.hint = _IN_A_PLAN.sub(lambda found: f'{found[1].replace("-", "_")} = ["{found[2]}"]', error.hint)
+        error.hint = in_words_of_a_plan(error.hint)
     return error
+
+
+def in_words_of_a_plan(remedy: str) -> str:
+    """A remedy that names an option of a command, as a plan says the same."""
+    return _IN_A_PLAN.sub(lambda found: f'{found[1].replace("-", "_")} = ["{found[2]}"]', remedy)
 
 
 _IN_A_PLAN = re.compile(r"--(allow|without) ([\w-]+)")

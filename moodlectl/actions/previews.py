@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from moodlectl import ledger
 from moodlectl.actions import checks, moves
 from moodlectl.actions.planning import Resolution, Resolved
 from moodlectl.errors import MoodlectlError
-from moodlectl.findings import Finding, GuardMode
+from moodlectl.findings import Finding, GuardMode, worst_first
 from moodlectl.site.port import (
     BackupFile,
     CourseRef,
@@ -20,6 +22,7 @@ from moodlectl.site.port import (
     RestoreRequest,
     RestoreSource,
     Site,
+    SiteInfo,
     UsersQuestion,
     no_progress,
 )
@@ -80,10 +83,10 @@ def forecast(
 ) -> Forecast:
     """Look at every course of a plan that something is to be done for. Leaves nothing behind. Raises Unreachable."""
     pace = _pace(resolution.todo[0].spec.to if resolution.todo else "")
-    previews, missing = list[Preview](), _Missing(sides)
+    previews, missing, lacks = list[Preview](), _Missing(sides), _Lacks(sides)
     for place, one in enumerate(resolution.courses):
         on_progress(Progress("look", place, len(resolution.courses), message=one.shortname))
-        preview = _preview(one, sides, pace, guards) if one.state == "todo" else Preview(one)
+        preview = _preview(one, sides, pace, guards, lacks) if one.state == "todo" else Preview(one)
         previews.append(replace(preview, missing=missing.of(one)) if one.state == "todo" else preview)
     total = sum(preview.bytes or 0 for preview in previews)
     seconds = sum(preview.seconds for preview in previews)
@@ -92,11 +95,51 @@ def forecast(
     free = shutil.disk_usage(_existing(ledger.default_path().parent)).free if abroad else None
     # What is in it stays; archive and unpacked course of each restore under way go again.
     sizes = sorted((preview.bytes or 0 for preview in previews), reverse=True)
-    lacks = missing.total()
-    needs = total + 2 * sum(sizes[:jobs]) if lacks is None else lacks
+    absent = missing.total()
+    needs = total + 2 * sum(sizes[:jobs]) if absent is None else absent
     there = sides[1].pressure().free
     longest = max(longest, seconds / max(jobs, 1))
-    return Forecast(tuple(previews), total, longest, pace.measured, free, there, needs, lacks)
+    return Forecast(tuple(previews), total, longest, pace.measured, free, there, needs, absent)
+
+
+class _Lacks:
+    """What the target has not, or is too old for, told of courses of which there is no backup yet."""
+
+    def __init__(self, sides: tuple[Site, Site]) -> None:
+        self._source, self._target = sides
+
+    @cached_property
+    def _infos(self) -> tuple[SiteInfo, SiteInfo]:
+        return self._source.info(), self._target.info()
+
+    @cached_property
+    def _modules(self) -> Mapping[str, bool]:
+        return self._target.modules()
+
+    @cached_property
+    def _methods(self) -> Mapping[str, bool]:
+        return self._target.enrolment_methods()
+
+    def of(self, one: Resolved) -> Iterator[Finding]:
+        """What would be missing of that course. The words of a plan accept it."""
+        assert one.source.course is not None
+        course, name = one.source.course.id, self._target.name
+        ours, theirs = self._infos
+        if ours.version[:8] > theirs.version[:8]:  # the branch's date, as Moodle writes it
+            told = f"{self._source.name} has Moodle {ours.release}, {name} the older {theirs.release}."
+            remedy = 'Update the target first. To try it all the same: allow = ["newer-backup"]'
+            yield Finding("newer-backup", "danger", f"{told} Moodle restores that without a promise.", remedy)
+        activities = self._source.counts(course).activities
+        if missing := {module: count for module, count in activities.items() if module not in self._modules}:
+            told = ", ".join(f"mod_{module} ({count})" for module, count in sorted(missing.items()))
+            remedy = 'Have an administrator install them. To go without: allow = ["missing-plugins"]'
+            yield Finding("missing-plugins", "danger", f"{name} lacks {told}; those activities are lost.", remedy)
+        methods = Counter[str]()
+        for each in self._source.course_facts(course).methods:
+            methods[each.method] += each.people
+        if lacked := moves.missing_methods(self._methods, methods):
+            told = f"{name} has not these enrolment methods: {', '.join(lacked)}."
+            yield Finding("enrolment-methods", "warning", told, "Have an administrator install or switch them on.")
 
 
 class _Missing:
@@ -143,7 +186,9 @@ def _pace(to: str) -> Pace:
     return Pace(middle[1], max(_BYTES_A_SECOND, middle[0] / max(middle[1], 0.1)), True)
 
 
-def _preview(one: Resolved, sides: tuple[Site, Site], pace: Pace, guards: Mapping[str, GuardMode]) -> Preview:
+def _preview(
+    one: Resolved, sides: tuple[Site, Site], pace: Pace, guards: Mapping[str, GuardMode], lacks: _Lacks
+) -> Preview:
     source, target = sides
     if moves.RESTORE not in one.spec.steps:
         return Preview(one, seconds=1.0, looked_at="only the course itself is arranged")
@@ -151,10 +196,19 @@ def _preview(one: Resolved, sides: tuple[Site, Site], pace: Pace, guards: Mappin
     seconds = pace.seconds + (size or 0) / pace.rate
     try:
         findings, looked_at = _findings(one, source, target, {**guards, **moves.modes(one.spec)})
+        if _travels_unseen(one, source, target):
+            findings += lacks.of(one)
     except MoodlectlError as error:
         told = Finding(error.code, "forbidden", error.message, error.hint or "", error.details)
         findings, looked_at = [told], "what the site answered"
-    return Preview(one, size, activities, people, round(seconds, 1), tuple(findings), looked_at)
+    findings = [replace(found, remedy=moves.in_words_of_a_plan(found.remedy)) for found in findings]
+    ordered = worst_first(findings, one.spec.allow)
+    return Preview(one, size, activities, people, round(seconds, 1), ordered, looked_at)
+
+
+def _travels_unseen(one: Resolved, source: Site, target: Site) -> bool:
+    """Whether a course goes to another site, and nothing but the course itself can be looked at before."""
+    return source is not target and one.source.path is None and one.source.course is not None
 
 
 def _amounts(one: Resolved, source: Site) -> tuple[int | None, int | None, int | None]:
@@ -171,16 +225,17 @@ def _amounts(one: Resolved, source: Site) -> tuple[int | None, int | None, int |
 def _findings(
     one: Resolved, source: Site, target: Site, guards: Mapping[str, GuardMode]
 ) -> tuple[list[Finding], str]:
-    """All that a restore is checked for, of the backup, or of the newest there is of the course."""
-    found: list[Finding] = []
+    """All that a restore is checked for, of the backup, or of the newest there is of the course; where there is none,
+    of the course it goes into and of the people who are in it."""
     archive, looked_at = _archive(one, source, target)
-    if archive is not None:
-        request = _request(one, target, archive)
-        goal = target.course(CourseRef("id", str(one.spec.target))) if one.spec.target is not None else None
-        found += checks.before(target, request, goal, checks.Look(guards, all=True)).findings
-    if source is not target and one.source.course is not None and one.spec.settings.get("users", True):
-        found += _people(one, source, target)
-        looked_at = looked_at or "the people enrolled, no backup"
+    goal = target.course(CourseRef("id", str(one.spec.target))) if one.spec.target is not None else None
+    look = checks.Look(guards, plan=archive is not None, all=True)
+    request = _request(one, target, archive or RestoreSource())
+    found = list(checks.before(target, request, goal, look).findings)
+    if _travels_unseen(one, source, target):
+        looked_at = "the course itself; each backup is looked at before it is restored"
+        if one.spec.settings.get("users", True):
+            found += _people(one, source, target)
     return found, looked_at or "no backup: there is none yet; each restore is checked before it begins"
 
 

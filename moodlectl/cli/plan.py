@@ -249,10 +249,24 @@ def _preview(
             sys.stdout.write("\n" + _summary(totals))
     for note in found.notes:
         output.warn(note)
+    _tell_of_refusals(told)
     if told.free_there is not None and told.needs_there > told.free_there:
         output.warn(f"{sides[1].name} has not room enough for all of it; the job would rest when it is full.")
     _refuse(state, plan.path.name, found.problems)
     output.remark(state, "Nothing was changed.")
+
+
+def _tell_of_refusals(told: previews.Forecast) -> None:
+    """Say how many courses would be refused as it is: a plan can be right, and its courses not fit the site."""
+    refused = [
+        preview.one.shortname
+        for preview in told.previews
+        if any(found.stops(preview.one.spec.allow) for found in preview.findings)
+    ]
+    if refused:
+        count = "one course" if len(refused) == 1 else f"{len(refused)} courses"
+        more = " …" if len(refused) > 5 else ""
+        output.warn(f"{count} would be refused as it is: {', '.join(refused[:5])}{more}")
 
 
 def _preview_row(preview: previews.Preview) -> dict[str, Any]:
@@ -280,7 +294,14 @@ def _preview_row(preview: previews.Preview) -> dict[str, Any]:
 
 
 def _shown(findings: list[dict[str, Any]]) -> list[str]:
-    return [f"{one['severity']}: {one['message']}" for one in findings if one["severity"] != "note"]
+    """A finding as a cell of the table, with its remedy where it stands against the restore."""
+    told = []
+    for one in findings:
+        severity = f"{one['severity']}, allowed" if one["accepted"] else one["severity"]
+        stops = one["severity"] in ("forbidden", "danger") and not one["accepted"]
+        if one["severity"] != "note":
+            told.append(f"{severity}: {one['message']}" + (f" {one['remedy']}" if stops and one["remedy"] else ""))
+    return told
 
 
 def _old(one: Resolved) -> dict[str, Any] | None:

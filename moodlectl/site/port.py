@@ -961,6 +961,9 @@ class Site(Protocol):
     def enrolment_methods(self) -> Mapping[str, bool]:
         """The enrolment plugins the site has, and whether each is switched on. Needs a shell. Reads only."""
 
+    def modules(self) -> Mapping[str, bool]:
+        """The activity modules the site has, and whether each is switched on. Needs a shell. Reads only."""
+
     def arrange(self, course_id: int, arrangement: Arrangement) -> Course:
         """Name, place, show, enrol as asked; what is so already is left. Writes to the site; may be repeated.
 

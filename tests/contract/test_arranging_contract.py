@@ -146,3 +146,10 @@ def test_the_enrolment_plugins_are_told(world: World) -> None:
     methods = world.site.enrolment_methods()
     assert methods["manual"] is True
     assert {"self", "guest", "cohort", "meta"} <= set(methods)
+
+
+def test_the_activity_modules_are_told(world: World) -> None:
+    modules = world.site.modules()
+    assert modules["forum"] is True
+    assert {"assign", "page", "quiz", "resource"} <= set(modules)
+    assert "nothing" not in modules

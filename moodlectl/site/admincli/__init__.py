@@ -256,6 +256,10 @@ class AdminCliSite:
         """Refused: no script tells the site's enrolment methods."""
         raise refusals.no_script("tell the enrolment methods of the site")
 
+    def modules(self) -> Mapping[str, bool]:
+        """Refused: no script tells the site's activity modules."""
+        raise refusals.no_script("tell the activity modules of the site")
+
     def arrange(self, course_id: int, arrangement: Arrangement) -> Course:
         """Refused: no script changes a course."""
         raise refusals.no_script("change a course's name, place, visibility or enrolments")

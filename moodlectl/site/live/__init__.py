@@ -370,6 +370,12 @@ class LiveSite:
 
         return arranging.enrolment_methods(self._host("telling the enrolment methods of the site"))
 
+    def modules(self) -> Mapping[str, bool]:
+        """The activity modules there are, and whether each is switched on. Needs a shell. Reads only."""
+        from moodlectl.site.live import arranging
+
+        return arranging.modules(self._host("telling the activity modules of the site"))
+
     def arrange(self, course_id: int, arrangement: Arrangement) -> Course:
         """Name, place, show, enrol as asked. Needs a shell. Writes to the site; may be repeated."""
         from moodlectl.site.live import arranging

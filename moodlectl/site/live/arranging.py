@@ -53,7 +53,15 @@ def _enrolled(record: Record) -> Enrolled:
 
 def enrolment_methods(runner: Runner) -> dict[str, bool]:
     """The enrolment plugins there are, and whether each is switched on. Reads only."""
-    reply = runner.ask("enrolment_methods", {})
+    return _switches(runner.ask("enrolment_methods", {}))
+
+
+def modules(runner: Runner) -> dict[str, bool]:
+    """The activity modules there are, and whether each is switched on. Reads only."""
+    return _switches(runner.ask("modules", {}))
+
+
+def _switches(reply: Any) -> dict[str, bool]:
     return {str(name): bool(on) for name, on in reply.items()} if isinstance(reply, Mapping) else {}
 
 

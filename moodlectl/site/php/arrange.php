@@ -82,6 +82,19 @@ function moodlectl_call_enrolment_methods(array $params, moodlectl_io $io) {
     return (object)$methods;
 }
 
+/** The activity modules there are, and which are switched on (table modules, lib/classes/component.php, all releases). */
+function moodlectl_call_modules(array $params, moodlectl_io $io) {
+    global $DB;
+    $on = $DB->get_records_menu('modules', null, '', 'name, visible');
+    $modules = [];
+    foreach (array_keys(core_component::get_plugin_list('mod')) as $name) {
+        if (isset($on[$name])) { // one whose code alone is there was not installed
+            $modules[$name] = (bool)$on[$name];
+        }
+    }
+    return (object)$modules;
+}
+
 /** Answers with what {find} finds; where that is nothing, makes it, so that two of us at once make one. */
 function moodlectl_locked($what, callable $do) {
     $factory = \core\lock\lock_config::get_lock_factory('moodlectl');

@@ -561,6 +561,12 @@ class PracticeSite:
 
         return dict(arranging.METHODS)
 
+    def modules(self) -> Mapping[str, bool]:
+        """The activity modules there are, and whether each is switched on. Reads only."""
+        from moodlectl.site.practice.plugins import MODULES
+
+        return dict.fromkeys(sorted(MODULES), True)
+
     def arrange(self, course_id: int, arrangement: Arrangement) -> Course:
         """Name, place, show, enrol as asked; all or nothing. Writes to the site; may be repeated."""
         from moodlectl.site.practice import arranging

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from moodlectl.actions import engine, migrate, previews, rollover
+from moodlectl.actions.catalogue import Catalogue
 from moodlectl.actions.planning import Resolution
 from moodlectl.actions.steps import Recipe, Step, Work
-from moodlectl.errors import Failed, OutcomeUnknown, UsageError
+from moodlectl.errors import Failed, OutcomeUnknown, Refused, UsageError
 from moodlectl.ledger_batch import Reader
-from moodlectl.plans import Plan, read_plan
-from moodlectl.site.port import Arrangement, CourseRef, Deed
+from moodlectl.plans import Plan, read_plan, refuse
+from moodlectl.site.port import Arrangement, CourseFacts, CourseRef, Deed
 from moodlectl.site.practice import PracticeSite
 
 TODAY = date(2026, 11, 25)
@@ -265,6 +266,26 @@ def test_what_does_not_fit_the_site_is_told_with_line_and_column(
     assert words in found.problems[0].message
 
 
+def test_a_wrong_word_among_the_defaults_is_told_once_where_it_is_written(bench: Bench) -> None:
+    rows = "".join(f'[[course]]\ntemplatecourse = "{name}"\nshortname = "{name}-27"\n' for name in ("RICH101", "FR-B1"))
+    plan = (
+        '[defaults]\nallow = ["nothing"]\nguards = { odd = "stop" }\nwithout = ["bogus"]\nkeep_roles = ["nobodys"]\n'
+        'map = ["a=no-such-account"]\n'
+    )
+    found = bench.look(plan + rows)
+    with pytest.raises(Refused) as refused:
+        refuse("plan.toml", found.problems)
+    told = [(one["line"], one["column"]) for one in refused.value.details["problems"]]
+    assert told == [(2, "allow"), (3, "guards"), (4, "without"), (5, "keep_roles"), (6, "map")]
+
+
+def test_weeks_among_the_defaults_are_called_weeks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: Any = None
+    monkeypatch.setattr(Catalogue, "facts", lambda *_: CourseFacts(nothing, None, None, None, (), ()))
+    found = bench.look('[defaults]\nshift_weeks = 52\n[[course]]\ntemplatecourse = "RICH101"\nshortname = "R-27"\n')
+    assert [(one.column, "no start date" in one.message) for one in found.problems] == [("shift_weeks", True)]
+
+
 def test_problems_of_the_file_and_of_the_site_are_told_together(bench: Bench) -> None:
     found = bench.look(
         '[[course]]\ntemplatecourse = "NONE"\nshortname = "X"\n'
@@ -416,6 +437,43 @@ def test_a_preview_tells_sizes_people_and_what_the_pre_check_finds(bench: Bench)
     assert rich.people == 0 and rich.looked_at.startswith("the backup of")
     assert told.bytes >= (rich.bytes or 0) and told.seconds > 0
     site.close()
+
+
+LACKING = """
+[defaults]
+category_path = "Science"
+idnumber = "-"
+[[course]]
+templatecourse = "RICH101"
+shortname = "R-NEW"
+[[course]]
+templatecourse = "FR-B1"
+mode = "merge"
+shortname = "GEO200"
+guards = { students = "stop" }
+"""
+
+
+def test_a_preview_of_a_migration_tells_what_the_other_site_lacks_before_anything_travels(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PracticeSite, "modules", lambda _: {"forum": True})
+    monkeypatch.setattr(PracticeSite, "enrolment_methods", lambda _: {"manual": True})
+    one, other = bench.open("a"), bench.open("b")
+    info = one.info()
+    newer = replace(info, version="2099010100.00", release="9.9", identifier_hash="another")
+    monkeypatch.setattr(one, "info", lambda: newer)
+    found = migrate.plan(bench.read(LACKING, "migrate"), one, other, TODAY)
+    assert found.problems == ()
+    told = previews.forecast(found, (one, other), 2, {})
+    rich, merged = ({each.name: each for each in preview.findings} for preview in told.previews)
+    assert {"newer-backup", "missing-plugins", "enrolment-methods"} <= rich.keys()
+    assert "mod_quiz" in rich["missing-plugins"].message
+    assert 'allow = ["missing-plugins"]' in rich["missing-plugins"].remedy
+    assert merged["students"].severity == "danger"
+    assert 'allow = ["students"]' in merged["students"].remedy
+    one.close()
+    other.close()
 
 
 class Mortal:
