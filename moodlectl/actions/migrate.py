@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,6 +19,7 @@ from moodlectl.actions.moves import Moves
 from moodlectl.actions.steps import Step
 from moodlectl.errors import AccessError, UsageError
 from moodlectl.ledger import Item
+from moodlectl.ledger_batch import Reader
 from moodlectl.plans import Plan
 from moodlectl.site.port import OnProgress, Site, no_progress
 
@@ -96,6 +99,25 @@ def account(at: str, to: str, path: Path | None = None) -> Account:
         methods=dict(methods),
         addresses=[(old, new) for item in latest.values() for old, new in item.facts.get("addresses") or ()],
     )
+
+
+def sides(job: int, path: Path | None = None) -> tuple[str, str] | None:
+    """What tells the two sites of a migration from all others, by its record; None where it moves no course."""
+    with closing(Reader(job, path)) as reader:
+        read = (specs.read(item.spec) for item in reader.items() if item.spec)
+        return next(((str(spec.course["at"]), spec.to) for spec in read if spec.course is not None), None)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a place for the addresses before anything is moved. Raises AccessError."""
+    folder = path.parent
+    why = "it is a folder" if path.is_dir() else f"there is no folder {folder}" if not folder.is_dir() else ""
+    if why or not os.access(folder, os.W_OK):
+        raise AccessError(
+            f"{path} cannot be written: {why or f'the folder {folder} may not be written to'}.",
+            "Nothing was begun. Name another file with --addresses.",
+            code="output",
+        )
 
 
 def write_addresses(path: Path, addresses: Iterable[tuple[str, str]]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moodlectl.cli import batch, output
+from moodlectl.cli import batch, output, plan
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.words import course_record, state_of, verified_record
 
@@ -182,7 +182,11 @@ def _resume_batch(state: State, known: Job, run: batch.Run, *, retry: bool) -> N
         batch.show_ended(state, known.id, run)
         return
     ledger_batch.adopt(known.id, retry=retry)
-    batch.go(state, known.id, made, run)
+    try:
+        batch.go(state, known.id, made, run)
+    finally:
+        if known.kind == "migrate":
+            plan.account_for(state, known.id, known.options)
 
 
 def _resume_single(state: State, known: Job, *, undo: bool) -> None:

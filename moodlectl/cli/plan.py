@@ -98,15 +98,20 @@ def migrate(
     source_name, target_name = state.site_config(from_site).name, state.site_config(to_site).name
     if whole and (seed_only or limit_rate):
         raise UsageError("With --whole-backups no contents travel alone: leave out --seed-only and --limit-rate.")
+    if addresses is not None:
+        action.check_writable(addresses)
     read = _read(state, plan, "migrate")
     options: dict[str, Any] = {"plan": str(plan.absolute()), "plan_sha1": read.sha1}
     options |= {"from": source_name, "to": target_name}
     options["guards"] = dict(state.site_config(to_site).guards)
     if limit_rate:
         options["limit_rate"] = parse_rate(limit_rate)
+    if addresses is not None:
+        options["addresses"] = str(addresses.absolute())
     recipe: Recipe = seeding.Seed(options) if seed_only else action.Migrate(options)
     with closing(state.open_site(source_name)) as source, closing(state.open_site(target_name)) as target:
         at, to = (info.identifier_hash or info.url for info in (source.info(), target.info()))
+        moved = True
         try:
             if not dry_run and batch.goes_on(state, recipe, options, key=_key(recipe, options), run=run):
                 return
@@ -118,11 +123,20 @@ def migrate(
             if seed_only:
                 _seed(state, recipe, found, options, run)
                 return
-            _run(state, recipe, found, options, run)
+            moved = _run(state, recipe, found, options, run)
         finally:
-            told = action.account(at, to)
-            if not (dry_run or seed_only) and told.addresses:
-                _account(state, told, addresses)
+            if not (dry_run or seed_only):
+                _account(state, (at, to), addresses, moved=moved)
+
+
+def account_for(state: State, job: int, options: Mapping[str, Any]) -> None:
+    """What a migration tells at its end, for one that was gone on with from its record."""
+    from moodlectl.actions import migrate as action
+
+    sides = action.sides(job)
+    if sides is not None:
+        said = options.get("addresses")
+        _account(state, sides, Path(said) if said else None, moved=True)
 
 
 def _read(state: State, path: Path, kind: Kind) -> Plan:
@@ -159,16 +173,17 @@ def _refuse(state: State, name: str, problems: Sequence[Problem]) -> None:
 
 def _run(
     state: State, recipe: Recipe, found: Resolution, options: Mapping[str, Any], run: batch.Run
-) -> None:
-    """Refuse a plan with problems; say where nothing is to be done; else carry it out."""
+) -> bool:
+    """Refuse a plan with problems; say where nothing is to be done; else carry it out. Whether there was anything."""
     _refuse(state, Path(options["plan"]).name, found.problems)
     for note in found.notes:
         output.warn(note)
     if not found.todo:
         _nothing_to_do(state, recipe.kind, found, run)
-        return
+        return False
     planned = [one.planned() for one in found.courses]
     batch.drive(state, recipe, planned, options, key=_key(recipe, options), run=run)
+    return True
 
 
 def _seed(
@@ -329,17 +344,20 @@ def _summary(totals: Mapping[str, Any]) -> str:
     )
 
 
-def _account(state: State, told: Any, addresses: Path | None) -> None:
-    """Links that lead to the old site, methods the new one has not, and the file of addresses."""
+def _account(state: State, sides: tuple[str, str], addresses: Path | None, *, moved: bool) -> None:
+    """Links that lead to the old site, methods the new one has not (told when they are news), the file of addresses."""
     from moodlectl.actions import migrate as action
 
-    if told.links:
+    told = action.account(*sides)
+    if not told.addresses:
+        return
+    if moved and told.links:
         total = sum(told.links.values())
         worst = sorted(told.links.items(), key=lambda one: -one[1])[:5]
         shown = ", ".join(f"{name} {count}" for name, count in worst)
         links = "1 link leads" if total == 1 else f"{total} links in {len(told.links)} courses lead"
         output.warn(f"{links} to the old site: {shown}")
-    for name, count in told.methods.items():
+    for name, count in told.methods.items() if moved else ():
         have = "One course has" if count == 1 else f"{count} courses have"
         output.warn(f"{have} an enrolment method that the new site has not: {name}")
     if addresses is not None:
