@@ -41,7 +41,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
             for line in path.read_text(encoding="utf-8").splitlines():
                 found = re.search(r"(?:^|[\s/])moodlectl ((?:-\S+ |rollover|migrate|restore|job).*)", line)
                 if found:
-                    words = shlex.split(re.split(r" \| |   ", found[1])[0], comments=True)
+                    words = shlex.split(re.split(r" \| | >|   ", found[1])[0], comments=True)
                     yield f"{path.name}: {line.strip()}", words
 
 
@@ -86,6 +86,19 @@ def test_the_units_are_whole() -> None:
         parser.optionxform = str  # type: ignore[assignment,method-assign]
         parser.read_string(path.read_text(encoding="utf-8"))
         units[path.name] = parser
-    assert units["moodlectl-rollover.service"]["Service"]["Type"] == "oneshot"
+    service = units["moodlectl-rollover.service"]["Service"]
+    assert service["Type"] == "oneshot"
+    assert service["KillMode"] == "mixed"  # else TERM cuts ssh off in the middle of a step
     assert "OnCalendar" in units["moodlectl-rollover.timer"]["Timer"]
     assert {name.partition(".")[0] for name in units} == {"moodlectl-rollover"}
+
+
+def test_the_crontab_finds_the_command_and_mails_no_table() -> None:
+    lines = (EXAMPLES / "rollover.crontab").read_text(encoding="utf-8").splitlines()
+    said = [line for line in lines if line and not line.startswith("#")]
+    settings = dict(line.split("=", 1) for line in said[:-1])
+    assert "/usr/local/bin" in settings["PATH"].split(":")
+    minute, hour, _, _, _, user, rest = said[-1].split(None, 6)
+    assert (minute, hour, user) == ("30", "2", "moodle-admin")
+    assert rest.endswith(">/dev/null")  # warnings and errors are left for the mail
+    assert "%" not in rest  # a line end to cron
