@@ -65,7 +65,7 @@ def emit_one(state: State, record: Row) -> None:
     else:
         width = max((len(name) for name in record), default=0)
         for name, value in record.items():
-            shown = indented(plain(_cell(value)), width + 2)
+            shown = indented(plain(cell(value)), width + 2)
             sys.stdout.write(f"{name.replace('_', ' '):<{width}}  {shown}\n")
 
 
@@ -142,7 +142,7 @@ def _print_table(state: State, rows: Sequence[Row], columns: list[str], spare: S
             header_style="bold",
         )
     for row in rows:
-        table.add_row(*(Text(plain(_cell(row.get(c), c))) for c in columns))
+        table.add_row(*(Text(plain(cell(row.get(c), c))) for c in columns))
     console.print(table)
 
 
@@ -151,7 +151,7 @@ def _fitting(rows: Sequence[Row], columns: list[str], spare: Sequence[str], room
     from rich.cells import cell_len
 
     def width(column: str) -> int:
-        return max([len(column), *(cell_len(plain(_cell(row.get(column), column))) for row in rows)]) + 2
+        return max([len(column), *(cell_len(plain(cell(row.get(column), column))) for row in rows)]) + 2
 
     kept = list(columns)
     for column in spare:
@@ -165,7 +165,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cell(value: Any, column: str = "") -> str:
+def cell(value: Any, column: str = "") -> str:
+    """A value as a table shows it."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -175,9 +176,9 @@ def _cell(value: Any, column: str = "") -> str:
     if column in ("size", "bytes", "file_bytes") and isinstance(value, int):
         return size(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{k}={_cell(v)}" for k, v in value.items()) or "-"
+        return ", ".join(f"{k}={cell(v)}" for k, v in value.items()) or "-"
     if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(_cell(v) for v in value) or "-"
+        return ", ".join(cell(v) for v in value) or "-"
     return str(value)
 
 

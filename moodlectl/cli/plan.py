@@ -162,10 +162,12 @@ def _refuse(state: State, name: str, problems: Sequence[Problem]) -> None:
         plans.refuse(name, problems)
     except Refused as refused:
         if state.output is not Output.json:
+            hints = set[str]()
             for one in refused.details.pop("problems"):
                 place = f"line {one['line']}" if one["line"] else name
                 column = f", {one['column']}" if one["column"] else ""
-                hint = f" {one['hint']}" if one["hint"] else ""
+                hint = f" {one['hint']}" if one["hint"] and one["hint"] not in hints else ""
+                hints |= {hint.strip()}
                 stop = "" if one["message"].endswith("?") else "."
                 output.tell(output.plain(f"{place}{column}: {one['message']}{stop}{hint}") + "\n")
         raise

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from moodlectl.cli.output import as_json, csv_cell, plain
+from moodlectl.cli.output import as_json, cell, csv_cell, plain
 from moodlectl.cli.state import State
 
 Row = Mapping[str, Any]
@@ -110,9 +110,7 @@ def _narrowed(widths: Sequence[int], room: int) -> list[int]:
 
 
 def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    text = plain(value)
+    text = plain(cell(value))
     return text if text.isprintable() else text.replace("\n", "\\n").replace("\t", "\\t")
 
 

@@ -24,12 +24,12 @@ _NOT_IN = {
 def rows(table: Table, kind: Kind, folder: Path) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
     """The rows of a table and every problem with it. Paths are taken as seen from ``folder``."""
     problems = list(table.problems)
-    defaults = _values(table.defaults, kind, problems)
+    defaults = _values(table.defaults, kind, problems, None)
     unread_everywhere = _unread(problems, kind)
     found: list[Row] = []
     for raw in table.rows:
         before = len(problems)
-        said = _values(raw, kind, problems)
+        said = _values(raw, kind, problems, table.head)
         problems += _both_said(raw, said)
         row = _row(raw, _with_defaults(defaults, said), folder, table.defaults.places)
         row = replace(row, unread=_unread(problems[before:], kind) | (unread_everywhere - said.keys()))
@@ -74,8 +74,8 @@ def _once(problems: list[Problem]) -> Iterator[Problem]:
         seen.add(key)
 
 
-def _values(raw: Raw, kind: Kind, problems: list[Problem]) -> dict[str, Any]:
-    """Every column read; what cannot be is a problem."""
+def _values(raw: Raw, kind: Kind, problems: list[Problem], head: int | None) -> dict[str, Any]:
+    """Every column read; what cannot be is a problem. ``head`` is the line that names the columns, if one does."""
     said: dict[str, Any] = {}
     for column, value in raw.values.items():
         line = raw.places[column]
@@ -84,7 +84,7 @@ def _values(raw: Raw, kind: Kind, problems: list[Problem]) -> dict[str, Any]:
             continue
         unknown = _unknown(column, kind)
         if unknown is not None:
-            problems.append(Problem(line, _shown(column), *unknown))
+            problems.append(Problem(head or line, _shown(column), *unknown))
             continue
         if unprintable := _unprintable(value):
             problems.append(Problem(line, column, f"it has a control character ({unprintable})"))
@@ -120,6 +120,8 @@ def _unknown(column: str, kind: Kind) -> tuple[str, str | None] | None:
             "Moodle's upload of courses has this column, a plan has not: a course brings that along",
             "Leave the column out.",
         )
+    if column == "old":
+        return "it is no table", "Write old = { visible = false } in TOML; a CSV has columns such as old_visible."
     near = suggestion(column, tuple(COLUMNS))
     return f"there is no such column{near}", None if near else f"Columns: {', '.join(COLUMNS)}."
 

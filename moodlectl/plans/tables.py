@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from moodlectl.errors import UsageError
+from moodlectl.plans.columns import COLUMNS
 from moodlectl.plans.rows import Problem
 
 MOST_BYTES: Final = 32 << 20
@@ -40,6 +41,8 @@ class Table:
     defaults: Raw = field(default_factory=lambda: Raw(0))
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    head: int | None = None
+    """The line that names the columns, where one does for all rows."""
 
 
 def decoded(raw: bytes, name: str, *, only_utf8: bool = False) -> tuple[str, str | None]:
@@ -86,7 +89,13 @@ def read_csv(raw: bytes, name: str) -> Table:
     head = next(lines, None)
     if head is None:
         raise UsageError(f"{name} is empty.", "Its first line has the names of the columns.", code="plan_unreadable")
-    columns = [cell.strip().lower() for cell in head[1]]
+    table.head, columns = head[0], [cell.strip().lower() for cell in head[1]]
+    if not {*columns} & {*COLUMNS}:
+        raise UsageError(
+            f"{name}, line {head[0]}: no column of a plan is named here; is the head line missing?",
+            f"The first line has the names of the columns: {', '.join(COLUMNS)}.",
+            code="plan_unreadable",
+        )
     for column in sorted({column for column in columns if column and columns.count(column) > 1}):
         table.problems.append(Problem(head[0], column, "this column is there more than once"))
     for line, cells in lines:
@@ -115,13 +124,16 @@ def _csv_row(line: int, columns: list[str], cells: list[str], problems: list[Pro
 
 def _records(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """The line each record begins on, and its cells; empty ones are left out."""
+    said = re.match(r"\s*sep=([,;\t])\s*?\r?\n", text)  # what Excel writes, or is told by, before the head line
+    before = text.count("\n", 0, said.end()) if said else 0
+    text = text[said.end() :] if said else text
     first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(SEPARATORS, key=lambda sign: _outside_quotes(first, sign))
+    separator = said[1] if said else max(SEPARATORS, key=lambda sign: _outside_quotes(first, sign))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    before = 0
+    above = before
     try:
         for cells in reader:
-            line, before = before + 1, reader.line_num
+            line, before = before + 1, above + reader.line_num
             if any(cell.strip() for cell in cells):
                 yield line, cells
     except csv.Error as error:

@@ -45,6 +45,24 @@ def test_a_csv_is_read_whatever_its_separator_and_mark(tmp_path: Path, separator
     assert (second.line, second.visible, second.startdate) == (3, True, None)
 
 
+def test_a_line_for_excel_that_names_the_separator_is_understood(tmp_path: Path) -> None:
+    plan = csv(tmp_path, "sep=;\r\ntemplatecourse;shortname;startdate\r\nA;B;2027-01-01\r\nC;D;never\r\n")
+    assert [(row.line, row.templatecourse) for row in plan.rows] == [(3, "A"), (4, "C")]
+    assert told(plan) == [(4, "startdate")]
+
+
+def test_a_file_without_a_head_line_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="line 1: no column of a plan is named here"):
+        csv(tmp_path, "BIO-26,BIO-27\nCHEM-26,CHEM-27\n")
+
+
+def test_a_column_that_is_unknown_is_told_on_the_line_that_names_it(tmp_path: Path) -> None:
+    plan = csv(tmp_path, "templatecourse,shortname,colour\nA,B,\nC,D,red\nE,F,blue\n")
+    assert told(plan) == [(1, "colour")]
+    plan = toml(tmp_path, '[[course]]\ntemplatecourse = "A"\nshortname = "B"\nold = "hidden"\n')
+    assert [(one.line, one.message) for one in plan.problems] == [(4, "it is no table")]
+
+
 def test_a_word_that_shows_the_encoding_is_a_word_and_not_a_line(tmp_path: Path) -> None:
     plan = csv(tmp_path, "templatecourse,shortname,fullname\nA,B,Café du monde\n".encode("cp1252"))
     assert "words like 'Café')" in plan.notes[0]
@@ -79,13 +97,13 @@ def test_all_problems_of_a_csv_are_told_at_once(tmp_path: Path) -> None:
         "E,F,2027-01-01,1,new,,7,,too,many\n",
     )
     assert set(told(plan)) >= {
-        (2, "shortnam"), (2, "startdate"), (2, "visible"), (3, "startdate"), (3, "mode"), (3, "summary"),
+        (1, "shortnam"), (2, "startdate"), (2, "visible"), (3, "startdate"), (3, "mode"), (1, "summary"),
         (3, "enrolments"), (4, None), (4, "shift_days"),
     }  # fmt: skip
     words = {(one.line, one.column): f"{one.message} {one.hint}" for one in plan.problems}
-    assert "did you mean 'shortname'" in words[2, "shortnam"]
+    assert "did you mean 'shortname'" in words[1, "shortnam"]
     assert "two days" in words[3, "startdate"]
-    assert "Moodle's upload" in words[3, "summary"]
+    assert "Moodle's upload" in words[1, "summary"]
     assert "startdate is said as well" in words[4, "shift_days"]
 
 
@@ -197,9 +215,9 @@ def test_a_toml_that_is_none_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_columns_that_belong_to_the_other_kind_are_told(tmp_path: Path) -> None:
-    assert told(csv(tmp_path, "templatecourse,old_visible\nA,1\n", "migrate")) == [(2, "old_visible")]
+    assert told(csv(tmp_path, "templatecourse,old_visible\nA,1\n", "migrate")) == [(1, "old_visible")]
     plan = csv(tmp_path, "templatecourse,shortname,on_changed_target\nA,B,stop\n", "rollover")
-    assert told(plan) == [(2, "on_changed_target")]
+    assert told(plan) == [(1, "on_changed_target")]
 
 
 def test_what_a_row_needs_is_told(tmp_path: Path) -> None:
