@@ -118,7 +118,8 @@ class Board:
         """The table as it is now; rich calls this a few times a second."""
         from rich.console import Group
 
-        parts: list[RenderableType] = [self._headline(), self._bar(), self._figures()]
+        ended = sum(self.totals.get(state, 0) for state in STATES)
+        parts: list[RenderableType] = [self._headline(), bar(ended, sum(self.totals.values())), self._figures()]
         if self.places:
             parts.append(self._slots())
         parts += self._remarks()
@@ -132,17 +133,6 @@ class Board:
         line.append(f"  {clock(time.monotonic() - self.began)}")
         left = self.left()
         line.append(f"  about {clock(left)} left" if left is not None else "  time left not known yet", style="dim")
-        return line
-
-    def _bar(self) -> RenderableType:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        ended, total = sum(self.totals.get(state, 0) for state in STATES), sum(self.totals.values())
-        line = Table.grid(padding=(0, 1), expand=True)
-        line.add_column(ratio=1)
-        line.add_column(justify="right", no_wrap=True)
-        line.add_row(ProgressBar(total or 1, ended), f"{ended} of {total}")
         return line
 
     def _figures(self) -> RenderableType:
@@ -201,6 +191,18 @@ class Board:
         if self.stopping:
             lines.append(Text(self.stopping, style="bold yellow"))
         return lines
+
+
+def bar(ended: int, total: int) -> RenderableType:
+    """How many of all courses have ended, as a line of its own."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    line = Table.grid(padding=(0, 1), expand=True)
+    line.add_column(ratio=1)
+    line.add_column(justify="right", no_wrap=True)
+    line.add_row(ProgressBar(total or 1, ended), f"{ended} of {total}")
+    return line
 
 
 def _amount(place: Place) -> str:

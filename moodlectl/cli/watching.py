@@ -51,8 +51,9 @@ def _live(state: State, reader: Reader) -> None:
 
 def _drawn(reader: Reader) -> RenderableType:
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
     from rich.text import Text
+
+    from moodlectl.cli.board import bar
 
     job, totals = reader.job, reader.totals()
     now = datetime.now(UTC)
@@ -63,11 +64,11 @@ def _drawn(reader: Reader) -> RenderableType:
     figures = Text()
     for state in STATES:
         figures.append(f"{totals[state]} {state}   ", style=COLOURS[state] if totals[state] else "dim")
-    figures.append(f"{totals['pending']} pending   {ended} of {sum(totals.values())}")
+    figures.append(f"{totals['pending']} pending")
     stages = sorted(reader.stages(state="started"), key=lambda one: one.started or "")[:12]
     courses = {item.seq: item.course for item in _items(reader, stages)}
     lines = [Text(_line(stage, courses, now), no_wrap=True, overflow="ellipsis") for stage in stages]
-    return Group(head, ProgressBar(sum(totals.values()) or 1, ended), figures, *lines)
+    return Group(head, bar(ended, sum(totals.values())), figures, *lines)
 
 
 def _items(reader: Reader, stages: list[Stage]) -> list[Item]:

@@ -7,13 +7,15 @@ import io
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from moodlectl import ledger, ledger_batch
-from moodlectl.cli import batch, main
+from moodlectl.cli import batch, main, watching
 from moodlectl.ledger_batch import Asked, Fresh
 
 PLAN = "templatecourse,shortname,category\nRICH101,R-27,Science\nFR-B1,F-27,Science\nGEO200,G-27,Science\n"
@@ -234,3 +236,20 @@ def test_a_migration_that_is_gone_on_with_by_its_number_writes_its_addresses_too
     capsys.readouterr()
     assert main(["migrate", str(two_sites), "--from", "p", "--to", "q"]) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("home")
+def test_who_looks_on_sees_how_many_are_done_and_what_is_at_work() -> None:
+    job = ledger_batch.begin(Asked("rollover", "k", "p", "", {}), [Fresh(f"C{n}", "new", "", "", {}) for n in range(3)])
+    book = ledger_batch.Book(job)
+    with closing(ledger_batch.Reader(job)) as reader:
+        first, *_ = reader.items()
+        book.start(first, 0, "backup", "p", first=True)
+        console = Console(width=80, force_terminal=True, color_system=None)
+        with console.capture() as shown:
+            console.print(watching._drawn(reader))
+    book.close(None)
+    said = shown.get()
+    assert "0 done   0 failed   0 skipped   0 unknown   3 pending" in said
+    assert "0 of 3" in said
+    assert "backup       p            C0" in said
