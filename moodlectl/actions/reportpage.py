@@ -112,7 +112,7 @@ def _verdict(summary: Summary, count: int) -> str:
         if totals[state]:
             told += " " + words.format(totals[state])
     if summary.job.message:
-        told += f" The job rests: {summary.job.message}."
+        told += f" The job rests: {summary.job.message.rstrip('.')}."
     return text(told)
 
 

@@ -197,7 +197,7 @@ def raise_as_ended(ended: engine.Ended, *, given_up: bool) -> None:
     if ended.state == "cancelled" and not given_up:
         raise Failed(f"Job {ended.job} was cancelled: {in_words(totals)}.", code="cancelled", details=details)
     if totals["failed"]:
-        rests = f" The job rests: {ended.reason}." if ended.state == "paused" else ""
+        rests = f" The job rests: {ended.reason.rstrip('.')}." if ended.state == "paused" else ""
         hint = go_on if ended.state == "paused" else see
         raise SomeFailed(f"{_of(totals['failed'], totals)} failed.{rests}", hint, details=details)
     if ended.state == "cancelled":
@@ -211,5 +211,5 @@ def _of(count: int, totals: Mapping[str, int]) -> str:
 
 
 def _rests(ended: engine.Ended, go_on: str, details: Mapping[str, Any]) -> MoodlectlError:
-    message = f"Job {ended.job} rests: {ended.reason or 'its process ended'}."
+    message = f"Job {ended.job} rests: {ended.reason.rstrip('.') or 'its process ended'}."
     return Unreachable(f"{message} Nothing was burnt: {in_words(ended.totals)}.", go_on, code="paused", details=details)

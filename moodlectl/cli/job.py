@@ -280,7 +280,9 @@ def _show_summary(state: State, told: dict[str, Any]) -> None:
     for title, rows in (("troubles", lists["troubles"]), ("differences", differences), ("slowest", lists["slowest"])):
         if rows:
             sys.stdout.write(f"\n{title}\n")
-            output.emit(state, rows, spare=["code"])
+            output.emit(state, rows[: batch.LISTED], spare=["code"])
+        if len(rows) > batch.LISTED:
+            output.remark(state, f"… and {len(rows) - batch.LISTED} more {title}; -o json has all of them")
 
 
 def _wants_undo(state: State, found: resuming.Found) -> bool:

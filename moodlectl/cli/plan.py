@@ -62,7 +62,7 @@ def rollover(
         with output.progress(state) as on_progress:
             found = action.plan(read, site, date.today(), on_progress, lean=not whole)
         if dry_run:
-            _preview(state, read, found, (site, site), run)
+            _preview(state, read, found, (site, site), run, _unfinished(recipe, options))
             return
     _run(state, recipe, found, options, run)
 
@@ -118,7 +118,7 @@ def migrate(
             with output.progress(state) as on_progress:
                 found = action.plan(read, source, target, date.today(), on_progress, lean=not whole)
             if dry_run:
-                _preview(state, read, found, (source, target), run)
+                _preview(state, read, found, (source, target), run, _unfinished(recipe, options))
                 return
             if seed_only:
                 _seed(state, recipe, found, options, run)
@@ -151,6 +151,13 @@ def _read(state: State, path: Path, kind: Kind) -> Plan:
 def _key(recipe: Recipe, options: Mapping[str, Any]) -> str:
     """What must not run twice at once: this plan, on these sites."""
     return " ".join([recipe.kind, str(options["plan"]), *recipe.sites])
+
+
+def _unfinished(recipe: Recipe, options: Mapping[str, Any]) -> int | None:
+    from moodlectl import ledger_batch
+
+    left = ledger_batch.unfinished(_key(recipe, options))
+    return left.id if left is not None else None
 
 
 def _refuse(state: State, name: str, problems: Sequence[Problem]) -> None:
@@ -235,7 +242,7 @@ def _row(one: Resolved) -> dict[str, Any]:
 
 
 def _preview(
-    state: State, plan: Plan, found: Resolution, sides: tuple[Site, Site], run: batch.Run
+    state: State, plan: Plan, found: Resolution, sides: tuple[Site, Site], run: batch.Run, left: int | None
 ) -> None:
     """What would be done, course by course, then every problem."""
     from moodlectl.actions import previews
@@ -267,6 +274,8 @@ def _preview(
     for note in found.notes:
         output.warn(note)
     _tell_of_refusals(told)
+    if left is not None:
+        output.warn(f"job {left} of this plan was not finished: it comes first, as it was asked for")
     if told.free_there is not None and told.needs_there > told.free_there:
         output.warn(f"{sides[1].name} has not room enough for all of it; the job would rest when it is full.")
     _refuse(state, plan.path.name, found.problems)

@@ -103,6 +103,8 @@ def test_a_plan_that_was_changed_meanwhile_does_not_go_on_with_its_unfinished_jo
     said = capsys.readouterr().err
     assert "the plan has been changed since" in said
     assert f"job cancel {job}" in said
+    assert main(["rollover", str(plan), "--dry-run"]) == 0
+    assert f"job {job} of this plan was not finished" in capsys.readouterr().err
 
 
 def test_a_hint_is_told_once_however_many_columns_are_unknown(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
