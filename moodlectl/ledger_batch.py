@@ -162,7 +162,10 @@ def _same(database: sqlite3.Connection, key: str) -> Job | None:
 
 
 def adopt(job: int, path: Path | None = None, *, retry: bool = False) -> Job:
-    """Take a batch up; from here on this process works on it. ``retry`` plans what has failed once more.
+    """Take a batch up; from here on this process works on it. ``retry`` plans what has failed once more: from its
+    start, or where a course has got all that was for it (fact ``activities``), from the step that failed. What was
+    merged and found wanting, or broken off when the course was changed already, stays failed: merged once more it
+    would be there twice.
 
     Raises NotFound, and Refused where somebody works on it (told who).
     """
@@ -179,15 +182,28 @@ def adopt(job: int, path: Path | None = None, *, retry: bool = False) -> Job:
                 (ledger.process(), ledger.now(), job),
             )
             if retry:
-                database.execute(
-                    "UPDATE item SET state='planned', steps=0, step=NULL, ended=NULL, message=NULL,"
-                    " facts=json_object('earlier', json(facts)) WHERE job=? AND state='failed'",
-                    (job,),
-                )
+                _plan_again(database, job)
             database.execute(*_audit(job, 0, "resumed", {"retry_failed": retry}))
             return ledger.head(database, job)
     finally:
         book.close()
+
+
+def _plan_again(database: sqlite3.Connection, job: int) -> None:
+    arrived, wanting = "json_type(facts,'$.activities') IS NOT NULL", "json_array_length(facts,'$.differences')>0"
+    touched = f"({arrived} OR coalesce(json_extract(facts,'$.course_changed'),0))"
+    put_back = "coalesce(json_extract(facts,'$.undone'),0)"
+    database.execute(
+        "UPDATE item SET state='planned', ended=NULL, message=NULL"
+        f" WHERE job=? AND state='failed' AND {arrived} AND NOT coalesce({wanting},0)",
+        (job,),
+    )
+    database.execute(
+        "UPDATE item SET state='planned', steps=0, step=NULL, ended=NULL, message=NULL,"
+        " facts=json_object('earlier', json(facts))"
+        f" WHERE job=? AND state='failed' AND NOT (action='merge' AND {touched} AND NOT {put_back})",
+        (job,),
+    )
 
 
 def cancel(job: int, path: Path | None = None) -> tuple[Job, int, int]:

@@ -127,7 +127,7 @@ def recognise(
         if there is not None:
             return _again(one, item, there, past, source, today)
     if one.row.mode != "new":
-        return one
+        return _arrived(one, past, target)
     there = target.named(one.shortname)
     if there is None:
         return _number_free(one, source, target)
@@ -180,6 +180,32 @@ def _same_name(one: Resolved, past: Past, source: Catalogue) -> Resolved | Probl
     return _number_free(replace(one, spec=replace(one.spec, provisional=True)), source, source)
 
 
+def _arrived(one: Resolved, past: Past, target: Catalogue) -> Resolved:
+    """What an earlier run put into a course before it failed: nothing is merged twice, unless it was put back since."""
+    tried = [item for item, _ in past.items(one.spec) if _touched(item) and not _put_back(item)]
+    there = target.courses.get(one.spec.target or 0)
+    if not tried or there is None:
+        return one
+    whole = "activities" in tried[-1].facts and not tried[-1].facts.get("differences")
+    if one.row.mode == "replace" and not whole:
+        return one
+    if one.row.mode == "merge" and "activities" not in tried[-1].facts:
+        told = f"changed by an earlier run that failed: {tried[-1].message}"
+        return replace(_there(one, there, told), wanting=True)
+    return _unfinished(one, there, past)
+
+
+def _touched(item: Item) -> bool:
+    """Whether a course was changed by what was tried, and is still as that has left it."""
+    return bool("activities" in item.facts or item.facts.get("course_changed")) and not item.facts.get("undone")
+
+
+def _put_back(item: Item) -> bool:
+    """Whether ``restore --undo JOB/N`` has given the course back what it held; that is written in a job of its own."""
+    lifted = int(item.facts.get("undo_job") or 0)
+    return bool(lifted) and any(one.facts.get("undone") for one in ledger.job(lifted).items)
+
+
 def _unfinished(one: Resolved, there: Course, past: Past) -> Resolved:
     """The site says that it was made from the source: done, or was its end not reached?"""
     tried = [item for item, _ in past.items(one.spec) if item.facts.get("course") == there.id]
@@ -190,7 +216,8 @@ def _unfinished(one: Resolved, there: Course, past: Past) -> Resolved:
             message="made by an earlier run that did not end",
         )  # fmt: skip
     if tried and tried[-1].facts.get("differences"):
-        return _there(one, there, f"there already (id:{there.id}), but not all of it came: {tried[-1].message}")
+        told = f"there already (id:{there.id}), but not all of it came: {tried[-1].message}"
+        return replace(_there(one, there, told), wanting=True)
     return _there(one, there, f"there already (id:{there.id}), made from {one.source.shortname}")
 
 

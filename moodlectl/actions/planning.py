@@ -50,7 +50,7 @@ class Source:
 @dataclass(frozen=True)
 class Resolved:
     """One course of a plan. ``state``: ``todo``, or ``there`` where nothing is to be done, and ``message`` says why.
-    ``there`` is the course an earlier run made of it."""
+    ``there`` is the course an earlier run made of it, ``wanting`` whether that has not all that it should have."""
 
     row: Row
     source: Source
@@ -61,6 +61,7 @@ class Resolved:
     state: Literal["todo", "there"] = "todo"
     message: str | None = None
     there: int | None = None
+    wanting: bool = False
 
     def planned(self) -> Planned:
         """The same for the engine."""

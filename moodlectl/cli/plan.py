@@ -187,6 +187,7 @@ def _run(
     _refuse(state, Path(options["plan"]).name, found.problems)
     for note in found.notes:
         output.warn(note)
+    output.warn_all([f"{one.shortname}: {one.message}" for one in found.courses if one.wanting])
     if not found.todo:
         _nothing_to_do(state, recipe.kind, found, run)
         return False

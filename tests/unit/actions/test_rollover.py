@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from moodlectl.actions import engine, migrate, previews, rollover
+from moodlectl import ledger, ledger_batch
+from moodlectl.actions import engine, migrate, moves, previews, rollover
 from moodlectl.actions.catalogue import Catalogue
 from moodlectl.actions.planning import Resolution
 from moodlectl.actions.steps import Recipe, Step, Work
@@ -474,6 +476,95 @@ def test_a_preview_of_a_migration_tells_what_the_other_site_lacks_before_anythin
     assert 'allow = ["students"]' in merged["students"].remedy
     one.close()
     other.close()
+
+
+MERGED = """
+[[course]]
+templatecourse = "FR-B1"
+mode = "merge"
+shortname = "EMPTY1"
+"""
+
+
+def merged(bench: Bench) -> int:
+    """How many activities the course has that something is merged into."""
+    site = bench.open("a")
+    try:
+        course = site.course(CourseRef("shortname", "EMPTY1"))
+        return sum(site.counts(course.id).activities.values())
+    finally:
+        site.close()
+
+
+def test_what_was_merged_and_found_wanting_is_not_merged_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves.protected, "within", _wanting(moves.protected.within))
+    assert bench.run(MERGED) == {"EMPTY1": "failed"}
+    count = merged(bench)
+    assert count > 0
+    (job,) = bench.jobs
+    ledger_batch.adopt(job, retry=True)
+    recipe = bench.recipe("rollover")
+    assert engine.run(job, recipe, engine.Terms(2), engine.Around(bench.open)).totals["failed"] == 1
+    assert bench.run(MERGED) == {"EMPTY1": "there"}
+    (one,) = bench.look(MERGED).courses
+    assert one.wanting and "not all of it came" in (one.message or "")
+    assert merged(bench) == count
+
+
+@pytest.mark.parametrize("how", ["retry", "plan"])
+def test_a_merge_that_failed_after_all_had_come_is_finished_and_not_repeated(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise Failed("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PracticeSite, "arrange", broken)
+        assert bench.run(MERGED) == {"EMPTY1": "failed"}
+    count = merged(bench)
+    if how == "retry":
+        (job,) = bench.jobs
+        ledger_batch.adopt(job, retry=True)
+        recipe = bench.recipe("rollover")
+        assert engine.run(job, recipe, engine.Terms(2), engine.Around(bench.open)).state == "done"
+    else:
+        assert [one.action for one in bench.look(MERGED).courses] == ["finish"]
+        assert bench.run(MERGED) == {"EMPTY1": "done"}
+    assert merged(bench) == count
+    assert bench.run(MERGED) == {"EMPTY1": "there"}
+
+
+def test_a_merge_that_broke_off_when_the_course_was_changed_already_is_not_begun_once_more(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off(*words: Any, **_: Any) -> Any:
+        words[4].note(course_changed=True)
+        raise Failed("broken off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moves.protected, "within", breaks_off)
+        assert bench.run(MERGED) == {"EMPTY1": "failed"}
+    (job,) = bench.jobs
+    ledger_batch.adopt(job, retry=True)
+    recipe = bench.recipe("rollover")
+    assert engine.run(job, recipe, engine.Terms(2), engine.Around(bench.open)).totals["failed"] == 1
+    (one,) = bench.look(MERGED).courses
+    assert (one.state, one.wanting) == ("there", True)
+    assert "changed by an earlier run that failed: broken off" in (one.message or "")
+    with ledger.Ledger().transaction() as database:  # put back: then it is begun anew
+        database.execute("UPDATE item SET facts=json_set(facts, '$.undone', json('true'))")
+    assert bench.run(MERGED) == {"EMPTY1": "done"}
+
+
+def _wanting(within: Any) -> Any:
+    def found(*words: Any, **more: Any) -> Any:
+        done, rest = within(*words, **more)
+        lacks = SimpleNamespace(restored=done.restored, differences=("a page is missing",))
+        return lacks, rest
+
+    return found
 
 
 class Mortal:
