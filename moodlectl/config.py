@@ -38,7 +38,8 @@ class SiteConfig:
     ``via`` are the hops, outermost first; ``token`` says where the token comes from, never the token itself;
     ``acting`` is the username of the key ``as``; ``timeout`` is seconds without an answer. ``moodle_dir``,
     ``php`` and ``exchange_dir`` are paths on the site's host, the other paths are on this machine. With
-    ``plain_database`` deeds leave the settings of their database session as the site has them. ``limits`` are for
+    ``plain_database`` deeds leave the settings of their database session as the site has them; without ``code_cache``
+    no compiled code of Moodle is kept in its local cache. ``limits`` are for
     batches; ``guards`` says of each guard on a course that is restored into whether it stops, warns or is ignored.
     """
 
@@ -56,6 +57,7 @@ class SiteConfig:
     ssh_config: Path | None = None
     engine: Engine = "runner"
     plain_database: bool = False
+    code_cache: bool = True
     exchange_dir: str | None = None
     timeout: float = 60.0
     folder: Path | None = None
@@ -83,6 +85,7 @@ class SiteConfig:
             "ssh_config": str(self.ssh_config) if self.ssh_config else None,
             "engine": self.engine if self.engine != "runner" else None,
             "plain_database": self.plain_database or None,
+            "code_cache": None if self.code_cache else False,
             "exchange_dir": self.exchange_dir,
             "timeout": self.timeout if self.timeout != SiteConfig.timeout else None,
             "folder": str(self.folder) if self.folder else None,
@@ -212,6 +215,7 @@ def _site(name: str, table: Any, path: Path) -> SiteConfig:
         ssh_config=reader.take("ssh_config", reader.path),
         engine=reader.take("engine", _ENGINE) or "runner",
         plain_database=bool(reader.take("plain_database", words.read_flag)),
+        code_cache=reader.take("code_cache", words.read_flag) is not False,
         exchange_dir=reader.take("exchange_dir", words.read_text),
         timeout=reader.take("timeout", words.read_seconds) or SiteConfig.timeout,
         folder=reader.take("folder", reader.path),

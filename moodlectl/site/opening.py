@@ -150,4 +150,5 @@ def _runner(config: SiteConfig, webservice: WebService | None, *, forgiving: boo
         patience=config.timeout,
     )
     runner.plain_database = config.plain_database
+    runner.code_cache = config.code_cache
     return runner

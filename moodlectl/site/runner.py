@@ -23,10 +23,18 @@ _CHANGES_NO_COURSE: Final = frozenset(
     {"backup", "backup_queue", "delete_backup", "contents_receive", "contents_release"}
 )
 
+# Deeds of a moment: they change one thing and leave nothing in their process that the next request would trip over, so
+# they need not pay for a start of Moodle of their own. All say when they begin to change.
+_BRIEF: Final = frozenset({"arrange", "make_category", "delete_backup", "contents_release"})
+
 # How long an interrupted process may take to end by itself, in seconds: one that changes the site gets the
 # time to take back what it has begun.
 _GRACE: Final = 2.0
 _GRACE_BEGUN: Final = 30.0
+
+
+# Where each host keeps compiled code for us, by shell, PHP and Moodle's directory: one runner learns it for all.
+_CODE_CACHES: Final[dict[tuple[str, ...], str]] = {}
 
 
 class Runner:
@@ -34,8 +42,8 @@ class Runner:
 
     ``acting`` is the username to act as, else ``token_user``, else the site's first administrator.
     ``patience`` is how many seconds Moodle may take to start; with ``plain_database`` deeds leave the settings of
-    their database session alone. May be used by several threads at once: each
-    then has its own session.
+    their database session alone, and without ``code_cache`` every process compiles Moodle's code anew. May be used by
+    several threads at once: each then has its own session.
 
     Every method raises AccessError, NotFound or Unreachable where the host cannot be reached or has no Moodle
     there, and whatever class of error the PHP reports.
@@ -58,6 +66,7 @@ class Runner:
         self._token_user = token_user
         self._patience = patience
         self.plain_database = False
+        self.code_cache = True
         self._lock = threading.Lock()
         self._idle: list[tuple[str | None, Session, float]] = []
         self._hello: Hello | None = None
@@ -99,11 +108,16 @@ class Runner:
     ) -> Any:
         """Do something in a process of its own, sending it the bytes of ``source``. Writes to the site.
 
+        A deed of a moment takes the process of a question.
+
         Raises OutcomeUnknown where the site went away after it had begun to change, Unreachable where before.
         An exception from here, KeyboardInterrupt too, knows which of the two it was: see ``had_begun``.
         """
+        if call in _BRIEF and (idle := self._idle_one(acting)) is not None:
+            with contextlib.suppress(_Gone):
+                return self._briefly(idle, call, params, acting)
         try:
-            session = Session(self._start(acting, deed=True))
+            session = self._open(self._start(acting, deed=True))
         except BaseException as error:
             _note(error, begun=False)
             raise
@@ -119,10 +133,32 @@ class Runner:
             # Where it failed, what they remember of the site, such as its locks, may be what was wrong.
             if not clean or call not in _CHANGES_NO_COURSE:
                 self._end_idle()
-            if clean:
+            if clean and call in _BRIEF:
+                self._give_back(acting, session)
+            elif clean:
                 self._let_end(session)
             else:
                 # What changes a course is never killed in the middle of it: it ends by itself, heard or not.
+                session.end(_GRACE_BEGUN if session.begun else _GRACE, force=not session.begun)
+
+    def _briefly(self, session: Session, call: str, params: Mapping[str, Any], acting: str | None) -> Any:
+        """A deed in a session that has answered before. Raises _Gone where that had ended before it was asked."""
+        clean = False
+        try:
+            result = session.call(call, params, deed=True)
+            clean = True
+            return result
+        except BaseException as error:
+            _note(error, begun=session.begun)
+            if isinstance(error, Unreachable) and not session.begun:
+                raise _Gone from error
+            raise
+        finally:
+            if not clean or call not in _CHANGES_NO_COURSE:
+                self._end_idle()
+            if clean:
+                self._give_back(acting, session)
+            else:
                 session.end(_GRACE_BEGUN if session.begun else _GRACE, force=not session.begun)
 
     def close(self) -> None:
@@ -178,6 +214,9 @@ class Runner:
             self._give_back(acting, session)
 
     def _take(self, acting: str | None) -> Session:
+        return self._idle_one(acting) or self._open(self._start(acting))
+
+    def _idle_one(self, acting: str | None) -> Session | None:
         stale: list[Session] = []
         found: Session | None = None
         with self._lock:
@@ -192,7 +231,7 @@ class Runner:
                     found = session
         for session in stale:
             session.end()
-        return found or Session(self._start(acting))
+        return found
 
     def _give_back(self, acting: str | None, session: Session) -> None:
         if session.broken:
@@ -217,7 +256,23 @@ class Runner:
             patience=self._patience,
             deed=deed,
             plain_database=self.plain_database,
+            code_cache=_CODE_CACHES.get(self._place, "") if self.code_cache else None,
         )
+
+    def _open(self, start: Start) -> Session:
+        """A session; from its greeting on, others are started with the compiled code that lies on the host."""
+        session = Session(start)
+        if start.code_cache == "":
+            _CODE_CACHES[self._place] = str(session.hello.more.get("code_cache") or "")
+        return session
+
+    @property
+    def _place(self) -> tuple[str, ...]:
+        return str(self._shell), self._php, self._moodle_dir
+
+
+class _Gone(Exception):  # noqa: N818
+    """The process that was to be asked is no longer there; it has done nothing."""
 
 
 _NOTES: Final = {

@@ -69,7 +69,10 @@ class Hello:
 
 @dataclass(frozen=True)
 class Start:
-    """What a session is started with; ``patience`` is how many seconds Moodle may take to start."""
+    """What a session is started with; ``patience`` is how many seconds Moodle may take to start.
+
+    ``code_cache`` is the host's folder for compiled code, empty where none is known yet, None where none is wanted.
+    """
 
     shell: Shell
     moodle_dir: str
@@ -79,6 +82,7 @@ class Start:
     patience: float
     deed: bool = False
     plain_database: bool = False
+    code_cache: str | None = ""
 
 
 class Session:
@@ -97,11 +101,12 @@ class Session:
         self._deadline: float | None = None
         self._noise = b""
         self.begun = False
+        self._deed = start.deed
         self.broken = False
         self.answered = 0
         self._greeted = False
         began = time.monotonic()
-        self._process = start.shell.start(program.command(start.php))
+        self._process = start.shell.start(program.command(start.php, start.code_cache or ""))
         process = self._process
         assert process.stdin and process.stdout and process.stderr
         self._stdin, self._stdout = process.stdin, process.stdout
@@ -128,9 +133,16 @@ class Session:
         sink: Callable[[bytes], None] | None = None,
         source: Iterable[bytes] | None = None,
         on_progress: OnProgress | None = None,
+        deed: bool = False,
     ) -> Any:
-        """Ask one thing and wait for its result; file content goes to ``sink`` and comes from ``source``."""
-        self._send([frames.request({"call": name, "params": params})], source)
+        """Ask one thing and wait for its result; file content goes to ``sink`` and comes from ``source``.
+
+        ``deed`` is for one that changes something in a session that was not started for it: the host looks first
+        whether it is in a state to be written to.
+        """
+        self._deed = deed or self._start.deed
+        self.begun = False
+        self._send([frames.request({"call": name, "params": params, "deed": deed})], source)
         self.broken = True  # until the answer is there
         began = time.monotonic()
         try:
@@ -182,6 +194,7 @@ class Session:
             "lang": "en",
             "deed": start.deed,
             "plain_database": start.plain_database,
+            "code_cache": start.code_cache is not None,
         }
         self._deadline = time.monotonic() + start.patience
         self._send([b"%d\n" % len(text), text, frames.request(first)])
@@ -239,7 +252,7 @@ class Session:
                 lines=[*self._lines],
                 greeted=self._greeted,
                 begun=self.begun,
-                deed=start.deed,
+                deed=self._deed,
                 what=what,
             )
         )

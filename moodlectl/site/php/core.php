@@ -410,7 +410,7 @@ function moodlectl_act(moodlectl_io $io, array $first) {
 }
 
 /** Who answers: the site, its state and who acts. Moodle's own values, see lib/setup.php and version.php. */
-function moodlectl_hello(moodlectl_io $io, $config, $pending) {
+function moodlectl_hello(moodlectl_io $io, $config, $cached) {
     global $CFG, $SITE;
     $owner = @fileowner($CFG->dataroot);
     return [
@@ -429,11 +429,17 @@ function moodlectl_hello(moodlectl_io $io, $config, $pending) {
         // Backups carry the same md5: backup/moodle2/backup_stepslib.php, original_site_identifier_hash.
         'identifier_hash' => isset($CFG->siteidentifier) ? md5($CFG->siteidentifier) : null,
         'maintenance' => !empty($CFG->maintenance_enabled),
-        'cli_maintenance' => file_exists($CFG->dataroot . '/climaintenance.html'),
-        'upgrade_pending' => $pending,
         'memory_limit' => ini_get('memory_limit'),
         'dbtype' => $CFG->dbtype,
-    ];
+        'code_cache' => $cached ? moodlectl_code_cache() : null,
+    ] + moodlectl_state();
+}
+
+/** The state of the site that a deed is refused for, as it is now. */
+function moodlectl_state() {
+    global $CFG;
+    return ['cli_maintenance' => file_exists($CFG->dataroot . '/climaintenance.html'),
+        'upgrade_pending' => (bool)moodle_needs_upgrading()];
 }
 
 /** Refuses a deed on a site that is not in a state to be written to; questions are answered all the same. */
@@ -478,6 +484,9 @@ function moodlectl_serve(moodlectl_io $io) {
             $function = 'moodlectl_call_' . $call;
             if (!preg_match('/^[a-z][a-z0-9_]*$/', $call) || !function_exists($function)) {
                 throw new moodlectl_error('usage', 'unknown_call', "There is no call '$call'.");
+            }
+            if (!empty($request['deed'])) {
+                moodlectl_refuse_deed(moodlectl_state());
             }
             $params = isset($request['params']) && is_array($request['params']) ? $request['params'] : [];
             $value = $function($params, $io);
@@ -544,7 +553,8 @@ try {
     core_php_time_limit::raise();
     raise_memory_limit(MEMORY_EXTRA);
     moodlectl_act($moodlectl_io, $moodlectl_first);
-    $moodlectl_hello = moodlectl_hello($moodlectl_io, $moodlectl_config, (bool)moodle_needs_upgrading());
+    $moodlectl_hello = moodlectl_hello($moodlectl_io, $moodlectl_config,
+        !empty($moodlectl_first['code_cache']));
     if (!empty($moodlectl_first['deed'])) {
         moodlectl_refuse_deed($moodlectl_hello);
     }

@@ -142,6 +142,19 @@ function moodlectl_identity_rows($sql, array $values, $function) {
 }
 
 /**
+ * The same for many ids, which stand where the query says %IDS%, some at a time: a question for each of a course's
+ * hundreds of activities would take most of the time. Few at a time where the driver holds whole results
+ * (lib/dml/mysqli_native_moodle_database.php get_recordset_sql; PostgreSQL's reads through a cursor).
+ */
+function moodlectl_identity_rows_of(array $ids, $sql, array $values, $function) {
+    global $DB;
+    foreach (array_chunk($ids, $DB->get_dbfamily() === 'postgres' ? 500 : 25) as $some) {
+        $asked = str_replace('%IDS%', implode(',', array_fill(0, count($some), '?')), $sql);
+        moodlectl_identity_rows($asked, array_merge($some, $values), $function);
+    }
+}
+
+/**
  * Streams what the course {course_id} holds, with people if {with_users}; of its activities {only} those or null for
  * all, and {without} those; {parts} say where activities keep what (mbz/identityparts.py). Asks for the capabilities that a backup with the same content asks for
  * (backup/util/checks/backup_check.class.php).
@@ -226,32 +239,22 @@ function moodlectl_identities_activities(moodlectl_identities $all) {
     global $DB;
     $modules = $DB->get_records_menu('modules', null, '', 'id, name');
     $tables = array_flip($DB->get_tables());
-    $cms = $DB->get_records('course_modules', ['course' => $all->course->id, 'deletioninprogress' => 0], 'id');
-    foreach ($cms as $cm) {
-        if (!$all->wants($cm->id)) {
-            continue;
-        }
+    $cms = [];
+    foreach ($DB->get_records('course_modules', ['course' => $all->course->id, 'deletioninprogress' => 0], 'id') as $cm) {
         $module = isset($modules[$cm->module]) ? $modules[$cm->module] : '';
-        if (!isset($tables[$module])) {
-            continue;
+        if ($all->wants($cm->id) && isset($tables[$module])) {
+            $cms[$module][$cm->instance] = $cm;
         }
-        $record = $DB->get_record($module, ['id' => $cm->instance]);
-        if (!$record) {
-            continue;
-        }
-        $all->activities[$cm->id] = ['module' => $module, 'name' => $record->name, 'instance' => (int)$cm->instance];
-        $all->instances[$module][$cm->instance] = $cm->id;
-        $context = context_module::instance($cm->id);
-        $all->where[$context->id] = [$module, $record->name];
-        $facts = moodlectl_identity_facts($cm, ['idnumber', 'visible', 'visibleoncoursepage', 'indent', 'groupmode',
-            'completion', 'completionview', 'completionexpected', 'completionpassgrade', 'showdescription']);
-        foreach (get_object_vars($record) as $name => $value) {
-            $facts[$name] = moodlectl_identity_plain($value);
-        }
-        $facts['section'] = isset($all->sections[$cm->section]) ? $all->sections[$cm->section] : '';
-        $facts['availability'] = moodlectl_identity_shape($cm->availability);
-        $facts['intro'] = moodlectl_identity_digest(isset($record->intro) ? $record->intro : '');
-        $all->add('activity', [$module, $record->name], $facts);
+    }
+    $contexts = $DB->get_records_select_menu('context', 'contextlevel = ? AND path LIKE ?',
+        [CONTEXT_MODULE, $all->context->path . '/%'], '', 'instanceid, id');
+    foreach ($cms as $module => $of) {
+        moodlectl_identity_rows_of(array_keys($of), "SELECT * FROM {{$module}} WHERE id IN (%IDS%) ORDER BY id", [],
+            function($record) use ($all, $module, $of, $contexts) {
+                $cm = $of[$record->id];
+                $context = isset($contexts[$cm->id]) ? $contexts[$cm->id] : context_module::instance($cm->id)->id;
+                moodlectl_identities_activity($all, $module, $cm, $record, $context);
+            });
     }
     $all->where[$all->context->id] = ['course', ''];
     moodlectl_identity_rows("SELECT ti.id, t.rawname, ti.itemtype, ti.contextid FROM {tag_instance} ti
@@ -265,6 +268,21 @@ function moodlectl_identities_activities(moodlectl_identities $all) {
         });
 }
 
+function moodlectl_identities_activity(moodlectl_identities $all, $module, $cm, $record, $contextid) {
+    $all->activities[$cm->id] = ['module' => $module, 'name' => $record->name, 'instance' => (int)$cm->instance];
+    $all->instances[$module][$cm->instance] = $cm->id;
+    $all->where[$contextid] = [$module, $record->name];
+    $facts = moodlectl_identity_facts($cm, ['idnumber', 'visible', 'visibleoncoursepage', 'indent', 'groupmode',
+        'completion', 'completionview', 'completionexpected', 'completionpassgrade', 'showdescription']);
+    foreach (get_object_vars($record) as $name => $value) {
+        $facts[$name] = moodlectl_identity_plain($value);
+    }
+    $facts['section'] = isset($all->sections[$cm->section]) ? $all->sections[$cm->section] : '';
+    $facts['availability'] = moodlectl_identity_shape($cm->availability);
+    $facts['intro'] = moodlectl_identity_digest(isset($record->intro) ? $record->intro : '');
+    $all->add('activity', [$module, $record->name], $facts);
+}
+
 /** What activities hold, each part as it is described. */
 function moodlectl_identities_parts(moodlectl_identities $all, array $parts) {
     foreach ($parts as $part) {
@@ -275,22 +293,19 @@ function moodlectl_identities_parts(moodlectl_identities $all, array $parts) {
         if ($query === null) {
             continue;
         }
-        // One activity at a time: MariaDB's driver holds whole results.
-        foreach (array_keys($all->instances[$part['module']]) as $instance) {
-            $where = $all->instance($part['module'], $instance);
-            moodlectl_identity_rows($query['sql'], array_merge([$instance], $query['values']),
-                function($row) use ($all, $part, $query, $where) {
-                    $read = function(array $fields) use ($row, $query) {
-                        $values = [];
-                        foreach ($fields as $field) {
-                            $alias = $query['alias'][$field['up'] . $field['column']];
-                            $values[$field['name']] = moodlectl_identity_field($field, $row, $alias);
-                        }
-                        return $values;
-                    };
-                    $all->add($part['kind'], array_merge($where, array_values($read($part['key']))), $read($part['facts']));
-                });
-        }
+        moodlectl_identity_rows_of(array_keys($all->instances[$part['module']]), $query['sql'], $query['values'],
+            function($row) use ($all, $part, $query) {
+                $read = function(array $fields) use ($row, $query) {
+                    $values = [];
+                    foreach ($fields as $field) {
+                        $alias = $query['alias'][$field['up'] . $field['column']];
+                        $values[$field['name']] = moodlectl_identity_field($field, $row, $alias);
+                    }
+                    return $values;
+                };
+                $where = $all->instance($part['module'], $row->instanceid);
+                $all->add($part['kind'], array_merge($where, array_values($read($part['key']))), $read($part['facts']));
+            });
     }
 }
 
@@ -335,7 +350,7 @@ function moodlectl_identity_query(array $part) {
             $values[] = $step['only'][1];
         }
     }
-    $select = ["s$n.id AS vid"];
+    $select = ["s$n.id AS vid", 's0.id AS instanceid'];
     $alias = [];
     foreach (array_merge($part['key'], $part['facts']) as $i => $field) {
         $column = moodlectl_identity_word($field['column']);
@@ -356,7 +371,7 @@ function moodlectl_identity_query(array $part) {
             $select[] = "r$i.$shown AS r$i";
         }
     }
-    return ['sql' => 'SELECT ' . implode(', ', $select) . " FROM $from WHERE s0.id = ?$conditions", 'values' => $values,
+    return ['sql' => 'SELECT ' . implode(', ', $select) . " FROM $from WHERE s0.id IN (%IDS%)$conditions", 'values' => $values,
         'alias' => $alias];
 }
 
@@ -392,11 +407,11 @@ function moodlectl_identities_groups(moodlectl_identities $all) {
 }
 
 /** Grade items by id, as words of a key; null where the activity is being deleted. */
-function moodlectl_identity_grade_items(moodlectl_identities $all) {
+function moodlectl_identity_grade_items(moodlectl_identities $all, array $items) {
     global $DB;
     $categories = $DB->get_records_menu('grade_categories', ['courseid' => $all->course->id], '', 'id, fullname');
     $keys = [];
-    foreach ($DB->get_records('grade_items', ['courseid' => $all->course->id], 'sortorder') as $item) {
+    foreach ($items as $item) {
         if ($item->itemtype === 'mod') {
             $where = $all->instance($item->itemmodule, $item->iteminstance);
             $keys[$item->id] = $where ? array_merge($where, ['item ' . ($item->itemnumber ? $item->itemnumber : '0')]) : null;
@@ -418,42 +433,41 @@ function moodlectl_identities_gradebook(moodlectl_identities $all) {
         $all->add('grade_category', ['course', '', $category->fullname === '?' ? '' : $category->fullname],
             moodlectl_identity_facts($category, ['aggregation', 'keephigh', 'droplow', 'aggregateonlygraded']));
     }
-    foreach (moodlectl_identity_grade_items($all) as $id => $key) {
-        $item = $DB->get_record('grade_items', ['id' => $id]);
+    $items = $DB->get_records('grade_items', ['courseid' => $all->course->id]);
+    foreach (moodlectl_identity_grade_items($all, $items) as $id => $key) {
+        $item = $items[$id];
         $names = ['gradetype', 'grademax', 'grademin', 'gradepass', 'aggregationcoef'];
         // An activity's ID number is told with the activity.
         $names = $item->itemtype === 'mod' ? $names : array_merge(['idnumber'], $names);
         $all->add('grade_item', $key, moodlectl_identity_facts($item, $names));
     }
-    foreach ($all->where as $contextid => $where) {
-        foreach ($DB->get_records('grading_areas', ['contextid' => $contextid]) as $area) {
-            $all->add('grading', array_merge($where, [$area->areaname]),
+    moodlectl_identity_rows_of(array_keys($all->where), 'SELECT * FROM {grading_areas} WHERE contextid IN (%IDS%)', [],
+        function($area) use ($all) {
+            $all->add('grading', array_merge($all->where[$area->contextid], [$area->areaname]),
                 ['method' => moodlectl_identity_plain($area->activemethod)]);
-        }
-    }
+        });
 }
 
 function moodlectl_identities_grades(moodlectl_identities $all) {
-    foreach (moodlectl_identity_grade_items($all) as $id => $key) {
-        moodlectl_identity_rows('SELECT g.id, g.userid, u.username, g.finalgrade, g.feedback, g.overridden, g.excluded
-            FROM {grade_grades} g LEFT JOIN {user} u ON u.id = g.userid
-            WHERE g.itemid = ? AND (g.finalgrade IS NOT NULL OR g.feedback IS NOT NULL)', [$id],
-            function($row) use ($all, $key) {
-                $value = moodlectl_identity_plain($row->finalgrade);
-                $feedback = moodlectl_identity_digest($row->feedback);
-                if ($value !== '' || $feedback !== '') {
-                    $who = moodlectl_identity_username($row->username, $row->userid);
-                    $all->add('grade', array_merge($key, [$who]), ['value' => $value, 'feedback' => $feedback,
-                        'overridden' => $row->overridden ? 1 : 0, 'excluded' => $row->excluded ? 1 : 0]);
-                }
-            });
-        moodlectl_identity_rows('SELECT COUNT(id) AS amount FROM {grade_grades_history} WHERE itemid = ?', [$id],
-            function($row) use ($all, $key) {
-                if ($row->amount) {
-                    $all->add('grade_history', $key, ['count' => $row->amount]);
-                }
-            });
-    }
+    global $DB;
+    $keys = moodlectl_identity_grade_items($all, $DB->get_records('grade_items', ['courseid' => $all->course->id]));
+    moodlectl_identity_rows_of(array_keys($keys), 'SELECT g.id, g.itemid, g.userid, u.username, g.finalgrade, g.feedback,
+            g.overridden, g.excluded FROM {grade_grades} g LEFT JOIN {user} u ON u.id = g.userid
+            WHERE g.itemid IN (%IDS%) AND (g.finalgrade IS NOT NULL OR g.feedback IS NOT NULL)', [],
+        function($row) use ($all, $keys) {
+            $value = moodlectl_identity_plain($row->finalgrade);
+            $feedback = moodlectl_identity_digest($row->feedback);
+            if ($value !== '' || $feedback !== '') {
+                $who = moodlectl_identity_username($row->username, $row->userid);
+                $all->add('grade', array_merge($keys[$row->itemid], [$who]), ['value' => $value, 'feedback' => $feedback,
+                    'overridden' => $row->overridden ? 1 : 0, 'excluded' => $row->excluded ? 1 : 0]);
+            }
+        });
+    moodlectl_identity_rows_of(array_keys($keys), 'SELECT itemid, COUNT(id) AS amount FROM {grade_grades_history}
+            WHERE itemid IN (%IDS%) GROUP BY itemid', [],
+        function($row) use ($all, $keys) {
+            $all->add('grade_history', $keys[$row->itemid], ['count' => $row->amount]);
+        });
 }
 
 /** The latest version of each question bank entry; before 4.0 questions, without the random placeholders. */
@@ -650,21 +664,21 @@ function moodlectl_identities_people(moodlectl_identities $all) {
 function moodlectl_identities_completion(moodlectl_identities $all) {
     global $DB;
     $viewed = $DB->get_manager()->table_exists('course_modules_viewed');
-    foreach (array_keys($all->activities) as $cmid) {
-        $key = $all->key($cmid);
-        moodlectl_identity_rows('SELECT c.id, c.userid, u.username, c.completionstate FROM {course_modules_completion} c
-            LEFT JOIN {user} u ON u.id = c.userid WHERE c.coursemoduleid = ? AND c.completionstate <> 0', [$cmid],
-            function($row) use ($all, $key) {
-                $all->add('completion', array_merge($key, [moodlectl_identity_username($row->username, $row->userid)]),
-                    ['state' => $row->completionstate]);
+    $cmids = array_keys($all->activities);
+    moodlectl_identity_rows_of($cmids, 'SELECT c.id, c.coursemoduleid, c.userid, u.username, c.completionstate
+            FROM {course_modules_completion} c LEFT JOIN {user} u ON u.id = c.userid
+            WHERE c.coursemoduleid IN (%IDS%) AND c.completionstate <> 0', [],
+        function($row) use ($all) {
+            $who = moodlectl_identity_username($row->username, $row->userid);
+            $all->add('completion', array_merge($all->key($row->coursemoduleid), [$who]), ['state' => $row->completionstate]);
+        });
+    if ($viewed) {
+        moodlectl_identity_rows_of($cmids, 'SELECT v.id, v.coursemoduleid, v.userid, u.username FROM {course_modules_viewed} v
+                LEFT JOIN {user} u ON u.id = v.userid WHERE v.coursemoduleid IN (%IDS%)', [],
+            function($row) use ($all) {
+                $who = moodlectl_identity_username($row->username, $row->userid);
+                $all->add('view', array_merge($all->key($row->coursemoduleid), [$who]));
             });
-        if ($viewed) {
-            moodlectl_identity_rows('SELECT v.id, v.userid, u.username FROM {course_modules_viewed} v
-                LEFT JOIN {user} u ON u.id = v.userid WHERE v.coursemoduleid = ?', [$cmid],
-                function($row) use ($all, $key) {
-                    $all->add('view', array_merge($key, [moodlectl_identity_username($row->username, $row->userid)]));
-                });
-        }
     }
     moodlectl_identity_rows('SELECT c.id, c.userid, u.username FROM {course_completions} c
         LEFT JOIN {user} u ON u.id = c.userid WHERE c.course = ? AND c.timecompleted IS NOT NULL', [$all->course->id],
