@@ -202,7 +202,7 @@ def _verified(path: Path | None, on_progress: OnProgress) -> VerifyReport | None
 
     if path is None:
         return None
-    return mbz.verify(path, lambda done, total: on_progress(Progress("scan", done, total, "bytes")))
+    return mbz.verified(path, lambda done, total: on_progress(Progress("scan", done, total, "bytes")))
 
 
 def of_file(report: VerifyReport) -> list[Finding]:

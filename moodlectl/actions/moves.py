@@ -256,6 +256,8 @@ class Moves:
             map_ = Path(spec.user_map) if spec.user_map else None
             work.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             asked = rewriting.Asked(mapped, map_, spec.map, overwrite=True, for_many=True)
+            if not rewriting.concerns(str(path), asked, site):
+                return RestoreSource(path=path)
             rewriting.rewrite(str(path), asked, site, work.progress)
         return RestoreSource(path=mapped)
 

@@ -59,6 +59,16 @@ def rewrite(
     )
 
 
+def concerns(backup: str, asked: Asked, against: Site | None = None) -> bool:
+    """Whether rewriting would change anything: whether the map means anybody in the backup. Reads only.
+
+    Raises UsageError, NotFound, Refused.
+    """
+    from moodlectl.mbz import rewrite as mbz
+
+    return mbz.concerns(naming.local_path(backup), wanted(asked, against))
+
+
 def wanted(asked: Asked, against: Site | None) -> Wanted:
     """What is to be done to the file, the map's accounts looked up on the target. Reads only.
 

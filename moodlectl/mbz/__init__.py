@@ -9,7 +9,7 @@ makes them safe to show.
 from __future__ import annotations
 
 from moodlectl.mbz.archive import Archive, Member, open_backup
-from moodlectl.mbz.checks import Problem, VerifyReport, verify
+from moodlectl.mbz.checks import Problem, VerifyReport, verified, verify
 from moodlectl.mbz.inflate import engine
 from moodlectl.mbz.inspection import inspect, parse_manifest
 from moodlectl.mbz.limits import LIMITS, Limits
@@ -61,5 +61,6 @@ __all__ = [
     "printable",
     "read_people",
     "read_users",
+    "verified",
     "verify",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from moodlectl.mbz.archiveindex import ArchiveIndex
 from moodlectl.mbz.foreign import ForeignReader
 from moodlectl.mbz.information import Information, nest, read_information
 from moodlectl.mbz.people import USERS, people_of
+from moodlectl.mbz.seen import Seen
 from moodlectl.mbz.sniff import sniff
 from moodlectl.mbz.tally import POOL
 from moodlectl.mbz.text import printable
@@ -91,6 +92,15 @@ def verify(path: Path, progress: ProgressBytes | None = None) -> VerifyReport:
         check.stopped(refused)
     digest = sha1.hexdigest() if whole else _sha1(path)
     return VerifyReport(path, not check.problems, check.listed(), check.files, check.size, digest)
+
+
+VERIFIED: Seen[VerifyReport] = Seen()
+"""What was found of files that are looked through on several ways to one deed."""
+
+
+def verified(path: Path, progress: ProgressBytes | None = None) -> VerifyReport:
+    """``verify``, or what it has said of this very file a moment ago. Reads only."""
+    return replace(VERIFIED.ask(path, lambda: verify(path, progress)), path=path)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from moodlectl.mbz.manifest import (
     OriginalSite,
     SectionFacts,
 )
+from moodlectl.mbz.seen import Seen
 from moodlectl.mbz.sources import Source
 from moodlectl.mbz.tally import Tally
 from moodlectl.mbz.text import printable
@@ -61,13 +62,22 @@ def inspect(
     describe the site it would go to. ``progress`` gets bytes done and bytes in all. Reads only, in one pass
     and constant memory. Raises NotFound, and Refused with the reason as its code.
     """
+    manifest = _SEEN.ask(where, lambda: _read(where, progress))
+    site = _Site(site_hash, site_url, site_version)
+    return _with_dangers(replace(manifest, same_site=_same_site(manifest.original_site, site)), site)
+
+
+_SEEN: Seen[Manifest] = Seen()
+
+
+def _read(where: Path | Source, progress: ProgressBytes | None) -> Manifest:
+    """The manifest as seen from nowhere in particular."""
     with open_backup(where, progress=progress) as archive:
         information, foreign, tally, stray = _walk(archive)
-        site = _Site(site_hash, site_url, site_version)
         if information is not None:
-            return _manifest(archive, information, tally, site)
+            return _manifest(archive, information, tally)
         if foreign is not None:
-            return _foreign_manifest(archive, foreign, site)
+            return _foreign_manifest(archive, foreign)
     raise _no_manifest(archive.source.name, stray)
 
 
@@ -115,14 +125,14 @@ def _walk(archive: Archive) -> tuple[Information | None, Foreign | None, Tally, 
     return information, reader.found, tally, stray
 
 
-def _manifest(archive: Archive, information: Information, tally: Tally, site: _Site) -> Manifest:
+def _manifest(archive: Archive, information: Information, tally: Tally) -> Manifest:
     fields, detail = information.fields, information.detail
     sections = nest(information, tally.numbers)
     modules = Counter(item.get("modulename", "") for item in information.activities)
     origin = OriginalSite(fields.get("original_wwwroot"), fields.get("original_site_identifier_hash"))
     course = _course(information, tally)
     settings = information.root_settings()
-    manifest = Manifest(
+    return Manifest(
         type=detail.get("type", "course"),
         format=detail.get("format", "moodle2"),
         mode=_mode(detail.get("mode")),
@@ -136,7 +146,6 @@ def _manifest(archive: Archive, information: Information, tally: Tally, site: _S
         backup_release=fields.get("backup_release"),
         backup_version=fields.get("backup_version"),
         original_site=origin,
-        same_site=_same_site(origin, site),
         # Backups before Moodle 2.6 do not say; they always held their files.
         include_files=fields.get("include_files", "1") == "1",
         external_content=fields.get("include_file_references_to_external_content") == "1",
@@ -147,7 +156,6 @@ def _manifest(archive: Archive, information: Information, tally: Tally, site: _S
         plugins=tally.plugins(set(modules) - {""}, course.format),
         dependencies=tally.needs.resolve({number(item.get("moduleid")) for item in information.activities}),
     )
-    return _with_dangers(manifest, site)
 
 
 def _course(information: Information, tally: Tally) -> CourseFacts:
@@ -165,14 +173,14 @@ def _course(information: Information, tally: Tally) -> CourseFacts:
     )
 
 
-def _foreign_manifest(archive: Archive, foreign: Foreign, site: _Site) -> Manifest:
+def _foreign_manifest(archive: Archive, foreign: Foreign) -> Manifest:
     """Moodle 1.9 and Common Cartridge, as far as they say anything."""
     origin = OriginalSite(foreign.url, None)
     sections = tuple(
         SectionFacts(index, title, included=True, userinfo=False, directory="", number=index)
         for index, title in enumerate(foreign.sections)
     )
-    manifest = Manifest(
+    return Manifest(
         type="course",
         format=foreign.format,
         mode="general",
@@ -184,7 +192,6 @@ def _foreign_manifest(archive: Archive, foreign: Foreign, site: _Site) -> Manife
         moodle_release=foreign.release,
         moodle_version=foreign.version,
         original_site=origin,
-        same_site=_same_site(origin, site),
         sections=sections,
         counts=ArchiveCounts(
             sections=len(sections),
@@ -193,7 +200,6 @@ def _foreign_manifest(archive: Archive, foreign: Foreign, site: _Site) -> Manife
             questions=foreign.questions,
         ),
     )
-    return _with_dangers(manifest, site)
 
 
 def _with_dangers(manifest: Manifest, site: _Site) -> Manifest:

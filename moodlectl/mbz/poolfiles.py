@@ -9,6 +9,7 @@ from pathlib import Path
 from moodlectl.mbz.archive import ProgressBytes, open_backup
 from moodlectl.mbz.limits import LIMITS, Limits
 from moodlectl.mbz.recordpaths import Record, RecordPaths
+from moodlectl.mbz.seen import Seen
 from moodlectl.mbz.sources import Source
 
 _SHA1 = re.compile(r"[0-9a-f]{40}")
@@ -31,6 +32,13 @@ def pool_files(
 
     Files that lie in a repository elsewhere have none. Raises Refused for a file that is no whole backup.
     """
+    return _SEEN.ask(where, lambda: _read(where, progress, limits), limits)
+
+
+_SEEN: Seen[tuple[PoolFile, ...]] = Seen()
+
+
+def _read(where: Path | Source, progress: ProgressBytes | None, limits: Limits) -> tuple[PoolFile, ...]:
     found: dict[str, PoolFile] = {}
 
     def take(record: Record) -> None:

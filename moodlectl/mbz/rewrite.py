@@ -19,11 +19,12 @@ from typing import Any, BinaryIO
 
 from moodlectl.errors import Failed, Refused, UsageError
 from moodlectl.mbz.archive import INDEX, MANIFEST, Archive, Member, ProgressBytes, open_backup
-from moodlectl.mbz.checks import LOG, verify
+from moodlectl.mbz.checks import LOG, VERIFIED, verify
 from moodlectl.mbz.information import Information, read_information
 from moodlectl.mbz.people import USERS, read_users
 from moodlectl.mbz.rewriterules import FORGOTTEN_URL, Plan, RecordRules, rules_for
 from moodlectl.mbz.rewritexml import XmlEditor
+from moodlectl.mbz.seen import identity
 from moodlectl.mbz.tally import POOL
 from moodlectl.mbz.text import printable
 from moodlectl.mbz.usermap import Account, Mapped, UserMap, resolve
@@ -126,12 +127,23 @@ def rewrite(
         if not report.ok:
             raise _not_whole(path, [problem.message for problem in report.problems])
         os.replace(part, output)  # noqa: PTH105
+        VERIFIED.remember(identity(output), report)
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
     return _told(
         RewriteReport(path, output, output.stat().st_size, report.sha1), wanted, plan, mapped, information
     )
+
+
+def concerns(path: Path, wanted: Wanted) -> bool:
+    """Whether ``rewrite`` would change anything: whether the map means anybody in the backup. Reads only.
+
+    Raises UsageError where the map does not fit, NotFound, Refused.
+    """
+    if wanted.anonymize or wanted.forget_site or wanted.without_users or wanted.user_map is None:
+        return True
+    return bool(resolve(wanted.user_map, read_users(path)))
 
 
 def _check_words(path: Path, output: Path, wanted: Wanted, overwrite: bool) -> None:

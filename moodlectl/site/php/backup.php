@@ -38,6 +38,7 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
         moodlectl_spent::lap('prepare the backup');
         moodlectl_session_writes();
         $controller->finish_ui();
+        moodlectl_steps_of_backup($controller->get_plan());
         $controller->execute_plan();
         moodlectl_spent::lap('backup by Moodle');
         restore_error_handler();
@@ -183,6 +184,11 @@ function moodlectl_backup_progress(moodlectl_io $io) {
 
             protected function get_time() {
                 return (int)(microtime(true) * 5);
+            }
+
+            public function start_progress($description, $max = self::INDETERMINATE, $parentcount = 1) {
+                moodlectl_steps::look();
+                parent::start_progress($description, $max, $parentcount);
             }
 
             public function update_progress() {

@@ -17,6 +17,11 @@ function moodlectl_restore_classes() {
             $this->job = $job;
         }
 
+        public function start_progress($description, $max = self::INDETERMINATE, $parentcount = 1) {
+            moodlectl_steps::look();
+            parent::start_progress($description, $max, $parentcount);
+        }
+
         protected function update_progress() {
             list($done) = $this->get_progress_proportion_range();
             $phase = $this->job->state === 'executing' ? 'restore' : 'check';
@@ -235,7 +240,9 @@ function moodlectl_restore_do(moodlectl_restore_job $job) {
         $since = time();
         $lastlog = moodlectl_restore_last_log($job);
         moodlectl_spent::lap('pre-check by Moodle');
+        moodlectl_steps_of_restore($job->controller->get_plan());
         $job->controller->execute_plan();
+        moodlectl_steps_end();
         moodlectl_spent::lap('restore by Moodle');
         if ($job->controller->get_status() != backup::STATUS_FINISHED_OK) {
             throw new moodlectl_error('failed', 'not_finished', 'Moodle ended the restore without finishing it.');

@@ -73,6 +73,7 @@ function moodlectl_restore_back_up(moodlectl_restore_job $job, array $source, ba
             moodlectl_restore_leave_unpacked($plan);
         }
         moodlectl_spent::lap('prepare the backup');
+        moodlectl_steps_of_backup($plan);
         $controller->execute_plan();
         moodlectl_spent::lap('backup by Moodle');
     } catch (moodlectl_error $e) {
