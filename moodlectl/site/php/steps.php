@@ -132,9 +132,14 @@ function moodlectl_steps_of_backup($plan) {
             }
 
             protected function define_execution() {
-                foreach (moodlectl_annotated($this->get_backupid()) as $kind) {
-                    backup_structure_dbops::move_annotations_to_final($this->get_backupid(), $kind, $this->task->get_progress());
+                $kinds = moodlectl_annotated($this->get_backupid());
+                $progress = $this->task->get_progress();
+                $progress->start_progress($this->get_name(), count($kinds));
+                foreach ($kinds as $done => $kind) {
+                    backup_structure_dbops::move_annotations_to_final($this->get_backupid(), $kind, $progress);
+                    $progress->progress($done + 1);
                 }
+                $progress->end_progress();
             }
         }
     }
