@@ -257,6 +257,7 @@ function moodlectl_settle_files(moodlectl_deed $deed) {
             fulldelete("$root/$name");
         }
     }
+    moodlectl_memory_remove($deed->get('memory'));
     foreach ((array)$deed->get('ids') as $id) {
         if (preg_match('/^[0-9a-f]{32}$/', $id) && is_file("$root/$id.log")) {
             unlink("$root/$id.log");

@@ -25,6 +25,8 @@ final class moodlectl_restore_job {
     public $archivedir = '';
     /** @var string path of the archive's copy */
     public $archive = '';
+    /** @var string|null a directory in memory that holds the unpacked backup */
+    public $memory = null;
     /** @var string name of the unpacked backup below $CFG->backuptempdir */
     public $tempdir = '';
     /** @var string its path */

@@ -161,6 +161,7 @@ function moodlectl_restore_unpack(moodlectl_restore_job $job) {
     if (!$sizes['names']) {
         moodlectl_restore_refuse_garbage('it has no moodle_backup.xml');
     }
+    moodlectl_restore_into_memory($job, $sizes['total']);
     moodlectl_restore_need_space($job, [$job->base => $sizes['total'],
         empty($CFG->filedir) ? $CFG->dataroot : $CFG->filedir => $sizes['pool']],
         'the unpacked backup and its files');
@@ -189,6 +190,26 @@ function moodlectl_restore_unpack(moodlectl_restore_job $job) {
     }
     // Freed at once: from here on only the unpacked content is used.
     unlink($job->archive);
+}
+
+/**
+ * Has a small backup unpacked in memory, where the host can. Moodle looks for it below $CFG->backuptempdir, which config.php
+ * may name, too (lib/setuplib.php make_backup_temp_directory, 3.9 to 5.1); it is changed for this process alone.
+ */
+function moodlectl_restore_into_memory(moodlectl_restore_job $job, $bytes) {
+    global $CFG;
+    $directory = moodlectl_spent::$plain || $bytes > 64 << 20 ? null : moodlectl_memory_directory($bytes);
+    if ($directory === null) {
+        return;
+    }
+    $job->deed->note(['memory' => $directory]); // Before it is made: a kill in between is cleared up, too.
+    if (!@mkdir($directory . '/' . $job->tempdir, 0700, true)) {
+        return;
+    }
+    rmdir($job->base);
+    $job->memory = $directory;
+    $job->base = $directory . '/' . $job->tempdir;
+    $CFG->backuptempdir = $directory;
 }
 
 /**
@@ -363,6 +384,7 @@ function moodlectl_restore_remove_files(moodlectl_restore_job $job) {
             fulldelete($directory);
         }
     }
+    moodlectl_memory_remove($job->memory);
     foreach ($job->restoreids as $id) {
         $log = dirname($job->base) . '/' . $id . '.log';
         if (is_file($log)) {
