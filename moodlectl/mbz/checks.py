@@ -100,7 +100,7 @@ VERIFIED: Seen[VerifyReport] = Seen()
 
 def verified(path: Path, progress: ProgressBytes | None = None) -> VerifyReport:
     """``verify``, or what it has said of this very file a moment ago. Reads only."""
-    return replace(VERIFIED.ask(path, lambda: verify(path, progress)), path=path)
+    return replace(VERIFIED.ask(path, lambda: verify(path, progress), progress=progress), path=path)
 
 
 @dataclass

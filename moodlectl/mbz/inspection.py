@@ -62,7 +62,7 @@ def inspect(
     describe the site it would go to. ``progress`` gets bytes done and bytes in all. Reads only, in one pass
     and constant memory. Raises NotFound, and Refused with the reason as its code.
     """
-    manifest = _SEEN.ask(where, lambda: _read(where, progress))
+    manifest = _SEEN.ask(where, lambda: _read(where, progress), progress=progress)
     site = _Site(site_hash, site_url, site_version)
     return _with_dangers(replace(manifest, same_site=_same_site(manifest.original_site, site)), site)
 

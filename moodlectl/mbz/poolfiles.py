@@ -32,7 +32,7 @@ def pool_files(
 
     Files that lie in a repository elsewhere have none. Raises Refused for a file that is no whole backup.
     """
-    return _SEEN.ask(where, lambda: _read(where, progress, limits), limits)
+    return _SEEN.ask(where, lambda: _read(where, progress, limits), limits, progress)
 
 
 _SEEN: Seen[tuple[PoolFile, ...]] = Seen()

@@ -32,15 +32,30 @@ class Seen(Generic[T]):
         self._lock = threading.Lock()
         self._answers: OrderedDict[Identity, T] = OrderedDict()
 
-    def ask(self, where: Path | Source, read: Callable[[], T], limits: Limits = LIMITS) -> T:
-        """The answer remembered of this very file, else what ``read`` says. Raises what it raises."""
+    def ask(
+        self,
+        where: Path | Source,
+        read: Callable[[], T],
+        limits: Limits = LIMITS,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> T:
+        """The answer remembered of this very file, else what ``read`` says. Raises what it raises.
+
+        ``progress`` is told the end of a file that need not be read again.
+        """
         key = identity(where) if isinstance(where, Path) and limits is LIMITS else None
         if key is None:
             return read()
         with self._lock:
             if key in self._answers:
                 self._answers.move_to_end(key)
-                return self._answers[key]
+                known = [self._answers[key]]
+            else:
+                known = []
+        if known:
+            if progress is not None:
+                progress(key[2], key[2])
+            return known[0]
         answer = read()
         if identity(where) == key:  # type: ignore[arg-type]  # only a path has a key
             self.remember(key, answer)
