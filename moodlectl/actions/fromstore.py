@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,44 @@ from moodlectl.store.places import scratch
 
 if TYPE_CHECKING:
     from moodlectl.mbz import PoolFile
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """A BACKUP as every command that reads one takes it; ``entry`` where it is one of the store."""
+
+    word: str
+    entry: Entry | None = None
+
+
+@contextmanager
+def at_hand(
+    backup: str,
+    place: str | None,
+    open_store: Callable[[str | None], Store],
+    on_progress: OnProgress = no_progress,
+    *,
+    whole: bool = False,
+) -> Iterator[AtHand]:
+    """A BACKUP to be read: one of the store as a file of this machine until the end of the block, others as they are.
+
+    Without the contents of its files, unless ``whole``. ``place`` is the store that was named, if one was. Reads only.
+    Raises UsageError, NotFound, Failed.
+    """
+    word = word_of(backup, None, place)
+    if word is None:
+        yield AtHand(backup)
+        return
+    store = open_store(place)
+    entry = store.find(word)
+    with reading(store.place), scratch(store.place) as folder:
+        path = folder / files.safe_name(entry.filename)
+        if whole:
+            exporting.write(store, entry, path, scanning(on_progress), allow_holes=True)
+        else:
+            with store.archive(entry) as lean:
+                shutil.copyfile(lean, path)
+        yield AtHand(str(path), entry)
 
 
 def word_of(backup: str, from_site: str | None, store: str | None) -> str | None:

@@ -39,12 +39,25 @@ def show(store: Store, entry: Entry) -> Shown:
     from moodlectl import mbz
 
     with store.archive(entry) as lean:
-        held = mbz.inspect(lean)
-    if entry.carries:  # its files are in the store
-        dangers = tuple(one for one in held.dangers if one.code != "without_files")
-        held = replace(held, include_files=True, dangers=dangers)
+        held = as_kept(entry, mbz.inspect(lean))
     others = [one for one in store.entries() if one.id != entry.id]
     return Shown(entry, held, pruning.would_free(store, [entry], others).bytes)
+
+
+def as_kept(entry: Entry, held: Manifest) -> Manifest:
+    """What a backup of the store holds, of what its archive without files says: its files are in the store."""
+    from moodlectl.mbz.manifest import FileCounts
+
+    if not entry.carries:
+        return held
+    return replace(
+        held,
+        size=entry.size,
+        include_files=True,
+        settings={**held.settings, **({"files": True} if "files" in held.settings else {})},
+        counts=replace(held.counts, pool=FileCounts(entry.contents, entry.content_bytes)),
+        dangers=tuple(one for one in held.dangers if one.code != "without_files"),
+    )
 
 
 # --- out --------------------------------------------------------------------------------------------------------------

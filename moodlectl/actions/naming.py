@@ -161,9 +161,10 @@ def parse_backup(word: str) -> LocalBackup | StoredBackup:
     if path.is_file():
         return LocalBackup(path)
     if word.startswith("store:"):
+        kept = word.removeprefix("store:")
         raise UsageError(
-            f"'{word}' names a backup of the store, and this command takes files.",
-            f"Have it as a file first: moodlectl store export {word.removeprefix('store:')}",
+            f"'{word}' names a backup of the store, and none is taken here.",
+            f"'moodlectl store export {kept}' writes it as a file, 'moodlectl store remove {kept}' takes it away.",
         )
     match = re.fullmatch(r"(?P<course>.+)@(?P<area>course|private|automated)(?:/(?P<file>.+))?", word, re.DOTALL)
     if match:

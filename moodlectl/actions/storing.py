@@ -16,12 +16,11 @@ from moodlectl.actions.recording import recorded
 from moodlectl.errors import AccessError, Failed, NotFound, Refused, UsageError
 from moodlectl.ledger import Item
 from moodlectl.site.port import BackupFile, Content, Course, OnProgress, Progress, Site, no_progress
-from moodlectl.store import Store, adding, is_store, open_store
+from moodlectl.store import SCHEME, Store, adding, is_store, open_store
 from moodlectl.store.adding import Added, Intake, Origin
 from moodlectl.store.entries import Entry
 
 ENVIRONMENT: Final = "MOODLECTL_STORE"
-PREFIX: Final = "store:"
 _WITHOUT_FILES = re.compile(r"-nf(?=\.mbz$)")
 
 
@@ -41,8 +40,8 @@ def place_meant(word: str, default: Callable[[], str]) -> str | None:
     ``store:`` is the default one, ``store:PLACE`` one elsewhere; an address such as ``s3://`` is always a store's, and
     so is a folder that is one already.
     """
-    if word.startswith(PREFIX):
-        return word.removeprefix(PREFIX) or default()
+    if word.startswith(SCHEME):
+        return word.removeprefix(SCHEME) or default()
     if "://" in word or is_store(Path(word).expanduser()):
         return word
     return None

@@ -13,7 +13,9 @@ from moodlectl.cli import backup_search, backup_users, output, rewrite
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.tried import Tried
 from moodlectl.cli.words import (
+    BACKUP,
     As,
+    InStore,
     NoUserdata,
     Only,
     Quietly,
@@ -286,21 +288,25 @@ def _stored(site: Any, word: str, owner: str | None) -> Any:
 @app.command("inspect")
 def inspect(
     ctx: typer.Context,
-    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A file, or COURSE@AREA[/FILENAME].")],
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", help=BACKUP)],
+    store: InStore = None,
 ) -> None:
     """What Moodle's restore shows under "Confirm", and what it does not show.
 
     A backup on a site is read where it lies, if that can be. For a file here no site is asked, unless --site names
     one: it then says whether the file was made there, and whether it is too new for it.
     """
-    from moodlectl.actions import inspecting
+    from moodlectl.actions import fromstore, inspecting, keeping
     from moodlectl.cli import manifests
 
     state = state_of(ctx)
     seen_from = inspecting.From(state.open_site, state.site_name is not None, _configured_url(state))
-    with output.progress(state) as on_progress:
-        found = inspecting.inspect(seen_from, backup, on_progress)
-    manifests.show(state, found.manifest)
+    with (
+        output.progress(state) as on_progress,
+        fromstore.at_hand(backup, store, state.open_store, on_progress) as at_hand,
+    ):
+        found = inspecting.inspect(seen_from, at_hand.word, on_progress)
+    manifests.show(state, keeping.as_kept(at_hand.entry, found.manifest) if at_hand.entry else found.manifest)
     if found.way == "downloaded":
         output.remark(state, "It was brought down: to read it there takes a shell, or a zip and a server of ranges.")
     if found.remark:
@@ -320,17 +326,22 @@ def _configured_url(state: State) -> str | None:
 @app.command("verify")
 def verify(
     ctx: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE…")],
+    paths: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files, or store:ENTRY.")],
 ) -> None:
     """Is the file whole: every content re-hashed, every XML read, everything the manifest names there."""
-    from moodlectl.actions import inspecting
+    from moodlectl.actions import fromstore, inspecting
     from moodlectl.errors import Failed
 
     state = state_of(ctx)
     tried = Tried("files")
-    for path in paths:
-        with tried.one(str(path), of=len(paths)) as done, output.progress(state) as on_progress:
-            done(inspecting.verify(path, on_progress))
+    for word in paths:
+        with (
+            tried.one(word, of=len(paths)) as done,
+            output.progress(state) as on_progress,
+            fromstore.at_hand(word, None, state.open_store, on_progress, whole=True) as at_hand,
+        ):
+            found = inspecting.verify(Path(at_hand.word), on_progress)
+            done({**found, "path": word} if at_hand.entry else found)
     rows = tried.rows
     if state.output is Output.table:
         for row in rows:

@@ -10,7 +10,7 @@ import typer
 
 from moodlectl.cli import output, streams
 from moodlectl.cli.state import Output, State
-from moodlectl.cli.words import As, state_of
+from moodlectl.cli.words import BACKUP, As, InStore, state_of
 
 if TYPE_CHECKING:
     from moodlectl.actions.people import People, Shown
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def users(
     ctx: typer.Context,
-    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A file, or COURSE@AREA[/FILENAME].")],
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", help=BACKUP)],
     against: Annotated[
         str | None, typer.Option("--against", metavar="NAME", help="The site they would be restored on.")
     ] = None,
@@ -43,17 +43,21 @@ def users(
         str | None, typer.Option("--merge", metavar="COURSE", help="With --against: into this course.")
     ] = None,
     as_user: As = None,
+    store: InStore = None,
 ) -> None:
     """Who is in a backup, and what restoring them on a site would do: match, create, conflict, cannot create."""
-    from moodlectl.actions import people
+    from moodlectl.actions import fromstore, people
     from moodlectl.errors import UsageError
 
     state = state_of(ctx)
     if against is None and (new or merge or as_user):
         raise UsageError("--new, --merge and --as say something about a site: name it with --against NAME.")
     target = None if against is None else people.Against(lambda: state.open_site(against), new, merge, as_user)
-    with output.progress(state) as on_progress:
-        found = people.users(state.open_site, backup, target, on_progress)
+    with (
+        output.progress(state) as on_progress,
+        fromstore.at_hand(backup, store, state.open_store, on_progress) as at_hand,
+    ):
+        found = people.users(state.open_site, at_hand.word, target, on_progress)
     with closing(found):
         _print(state, found)
 

@@ -11,7 +11,7 @@ import typer
 
 from moodlectl.cli import output
 from moodlectl.cli.state import Output, State
-from moodlectl.cli.words import state_of
+from moodlectl.cli.words import InStore, state_of
 
 if TYPE_CHECKING:
     from moodlectl.actions.compare import Comparison, Difference
@@ -29,24 +29,29 @@ def compare(
     ctx: typer.Context,
     course: Annotated[str, typer.Argument(metavar="COURSE")],
     other: Annotated[
-        str, typer.Argument(metavar="BACKUP|COURSE", help="A file, COURSE@AREA[/FILENAME], or another course.")
+        str, typer.Argument(metavar="BACKUP|COURSE", help="A file, COURSE@AREA[/FILENAME], store:ENTRY, or a course.")
     ],
     site_b: Annotated[
         str | None, typer.Option("--site-b", metavar="NAME", help="The site the other one lies on.")
     ] = None,
+    store: InStore = None,
 ) -> None:
     """Everything two courses hold, or a course and a backup, compared thing by thing.
 
     Exit status 0 where they are equal but for what Moodle itself does not carry, 1 where something differs.
     """
     from moodlectl.actions import compare as action
+    from moodlectl.actions import fromstore
 
     state = state_of(ctx)
     with ExitStack() as stack:
         site = stack.enter_context(closing(state.open_site()))
         there = stack.enter_context(closing(state.open_site(site_b))) if site_b else None
-        with output.progress(state) as on_progress:
-            found = action.run(site, course, other, there, on_progress)
+        with (
+            output.progress(state) as on_progress,
+            fromstore.at_hand(other, store, state.open_store, on_progress) as at_hand,
+        ):
+            found = action.run(site, course, at_hand.word, there, on_progress)
     _print(state, found)
     if not found.equal:
         raise typer.Exit(1)

@@ -15,7 +15,9 @@ from moodlectl.cli.rewrite import Map, UserMap
 from moodlectl.cli.state import Output, State
 from moodlectl.cli.undo import Undoing, in_numbers, put_back, safety_record
 from moodlectl.cli.words import (
+    BACKUP,
     As,
+    InStore,
     NoUserdata,
     Only,
     Quietly,
@@ -61,7 +63,7 @@ def register(app: typer.Typer) -> None:
 def restore(
     ctx: typer.Context,
     backup: Annotated[
-        str | None, typer.Argument(metavar="BACKUP", help="A file, COURSE@AREA[/FILENAME], or store:ENTRY.")
+        str | None, typer.Argument(metavar="BACKUP", help=BACKUP)
     ] = None,
     new: Annotated[str | None, typer.Option("--new", metavar="CATEGORY", help="Into a new course there.")] = None,
     merge: Annotated[str | None, typer.Option("--merge", metavar="COURSE", help="Add to this course.")] = None,
@@ -130,10 +132,7 @@ def restore(
         str | None,
         typer.Option("--after-section", metavar="ITEM", help="With --merge: as sections of their own after this one."),
     ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option("--store", metavar="PLACE", help="The store that store:ENTRY is in, if not the usual one."),
-    ] = None,
+    store: InStore = None,
     undo: Annotated[
         str | None,
         typer.Option(
@@ -142,7 +141,7 @@ def restore(
     ] = None,
 ) -> None:
     """Restore a backup into a new course, add it to one, or replace what one holds."""
-    from moodlectl.actions import checks, fromstore, guards, naming, protected, rewriting, storing, travelling
+    from moodlectl.actions import checks, fromstore, guards, naming, protected, rewriting, travelling
     from moodlectl.actions import restore as action
     from moodlectl.errors import UsageError
 
@@ -195,7 +194,7 @@ def restore(
         road = travelling.Road(whole=whole_backup or dry_run)
         with output.progress(state) as on_progress:
             if (word := fromstore.word_of(backup, from_site, store)) is not None:
-                kept = fromstore.Kept(storing.opened(state.store(store)), word)
+                kept = fromstore.Kept(state.open_store(store), word)
                 source = stack.enter_context(fromstore.fetched(kept, site, road, on_progress))
                 origin: str | None = kept.entry.id
             else:

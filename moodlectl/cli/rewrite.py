@@ -11,7 +11,7 @@ import typer
 
 from moodlectl.cli import output
 from moodlectl.cli.state import Output, State
-from moodlectl.cli.words import state_of
+from moodlectl.cli.words import InStore, state_of
 
 if TYPE_CHECKING:
     from moodlectl.mbz.rewrite import RewriteReport
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def rewrite(
     ctx: typer.Context,
-    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A backup file.")],
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A file, or store:ENTRY.")],
     output_file: Annotated[Path, typer.Option("--output", metavar="FILE", help="Where the changed copy goes.")],
     user_map: UserMap = None,
     pairs: Map = [],
@@ -46,9 +46,10 @@ def rewrite(
     forget_site: Annotated[bool, typer.Option("--forget-site", help="Name no site.")] = False,
     without_users: Annotated[bool, typer.Option("--without-users", help="Leave all people's data out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+    store: InStore = None,
 ) -> None:
     """Write a changed copy of a backup: people mapped to other accounts, left out, or made nobody."""
-    from moodlectl.actions import rewriting
+    from moodlectl.actions import fromstore, rewriting
 
     state = state_of(ctx)
     asked = rewriting.Asked(
@@ -63,7 +64,10 @@ def rewrite(
     with ExitStack() as stack:
         site = stack.enter_context(closing(state.open_site(against))) if against else None
         on_progress = stack.enter_context(output.progress(state))
-        report = rewriting.rewrite(backup, asked, site, on_progress)
+        at_hand = stack.enter_context(
+            fromstore.at_hand(backup, store, state.open_store, on_progress, whole=True)
+        )
+        report = rewriting.rewrite(at_hand.word, asked, site, on_progress)
     show(state, report)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from moodlectl.config import Config, SiteConfig
     from moodlectl.site.port import Site
+    from moodlectl.store import Store
 
 
 class Output(enum.StrEnum):
@@ -47,6 +48,12 @@ class State:
         from moodlectl.actions import storing
 
         return named or storing.default_address(self.load_config().store)
+
+    def open_store(self, named: str | None = None, *, create: bool = False) -> Store:
+        """Open the store named, or the one meant when nobody says. Raises NotFound ``no_store``, ConfigError."""
+        from moodlectl.actions import storing
+
+        return storing.opened(self.store(named), create=create)
 
     def open_site(self, name: str | None = None) -> Site:
         """Open the site in use, or the one named; whoever opens it closes it (``contextlib.closing``)."""

@@ -32,9 +32,7 @@ ENTRY = "Its id, COURSE for the newest, or COURSE@YYYY-MM-DD."
 
 
 def _open(state: State, where: str | None, *, create: bool = False) -> Store:
-    from moodlectl.actions import storing
-
-    return storing.opened(state.store(where), create=create)
+    return state.open_store(where, create=create)
 
 
 @app.command("add")

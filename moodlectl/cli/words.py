@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from moodlectl.actions.verification import Verified
     from moodlectl.site.port import Area, BackupFile, Counts, Course
 
+InStore = Annotated[
+    str | None,
+    typer.Option("--store", metavar="PLACE", help="The store that store:ENTRY is in, if not the usual one."),
+]
+BACKUP = "A file, COURSE@AREA[/FILENAME], or store:ENTRY."
+
+
 class Where(enum.StrEnum):
     """The areas of ``--area``."""
 

@@ -33,6 +33,9 @@ from moodlectl.store.pool import StorePool
 
 MARK: Final = "moodlectl-store.json"
 FORMAT: Final = 1
+SCHEME: Final = "store:"
+"""What a backup of the store is written with where other backups are named, too."""
+
 _NUMBER = re.compile(r"[0-9a-f]{6,40}")
 _DAY = re.compile(r"(?P<course>.+)@(?P<day>\d{4}-\d{2}-\d{2})")
 
@@ -77,9 +80,11 @@ class Store:
         """The backup a person means: its id or the beginning of it, ``COURSE`` for the newest of a course, or
         ``COURSE@YYYY-MM-DD`` for the newest made up to that day.
 
-        COURSE is a short name or ``id:42``. Reads only. Raises NotFound, with what there is.
+        COURSE is a short name or ``id:42``; all of them may be written as ``store:ENTRY``, too. Reads only. Raises
+        NotFound, with what there is.
         """
         found, _ = self.look()
+        word = word.removeprefix(SCHEME)
         if _NUMBER.fullmatch(word):
             same = [one for one in found if one.id.startswith(word)]
             if len(same) > 1:

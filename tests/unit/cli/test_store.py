@@ -316,10 +316,48 @@ def test_words_that_contradict_one_another_are_refused(run: Run, tmp_path: Path)
     assert run("backup", "create", "RICH101", "--queue", "--download", "store:").status == 2
 
 
-def test_other_commands_say_how_to_have_it_as_a_file(run: Run) -> None:
-    for words in (("backup", "users"), ("backup", "inspect"), ("backup", "rewrite", "--output", "x.mbz")):
-        done = run(*words[:2], "store:BIO101", *words[2:])
+def test_commands_that_take_none_say_how_to_have_it_as_a_file(run: Run) -> None:
+    for words in (("backup", "download"), ("backup", "delete")):
+        done = run(*words, "store:BIO101")
         assert (done.status, "store export BIO101" in done.err) == (2, True), done.err
+
+
+@pytest.mark.parametrize("words", [("show",), ("export", "--overwrite"), ("remove",)])
+def test_a_backup_is_named_to_the_store_as_it_is_to_other_commands(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    [number] = nightly(run, tmp_path, 0)
+    done = run("-y", "store", *words, f"store:{number[:10]}")
+    assert done.status == 0, done.err
+
+
+def test_whatever_reads_a_backup_reads_one_of_the_store(run: Run, tmp_path: Path) -> None:
+    run("backup", "create", "RICH101", "--download", "store:")
+    [there] = run("-o", "json", "store", "list").json
+    run("store", "export", "RICH101", "--file", str(tmp_path / "x.mbz"))
+    before = sorted(str(one) for one in (tmp_path / "kept").rglob("*"))
+    as_file, kept = (run("-o", "json", "backup", "inspect", one).json for one in (str(tmp_path / "x.mbz"), "store:RICH101"))
+    assert kept == as_file | {"size": there["size"]}
+    assert kept["include_files"] and kept["counts"]["pool"]["count"] == there["contents"]["count"]
+    people = [run("-o", "json", "backup", "users", one).json for one in (str(tmp_path / "x.mbz"), "store:RICH101")]
+    assert people[0] == people[1] and people[0]["users"]
+    verified = run("-o", "json", "backup", "verify", f"store:{there['id'][:8]}").json
+    assert [one["ok"] for one in verified] == [True] and verified[0]["path"] == f"store:{there['id'][:8]}"
+    compared = run("course", "compare", "RICH101", "store:RICH101")
+    assert compared.status == 0, compared.out
+    rewritten = run("backup", "rewrite", "store:RICH101", "--anonymize", "--output", str(tmp_path / "nobody.mbz"))
+    assert rewritten.status == 0, rewritten.err
+    assert run("backup", "verify", str(tmp_path / "nobody.mbz")).status == 0
+    assert sorted(str(one) for one in (tmp_path / "kept").rglob("*")) == before
+
+
+def test_a_store_that_is_named_is_the_one_that_is_read(run: Run, tmp_path: Path) -> None:
+    nightly(run, tmp_path, 0)
+    assert run("backup", "inspect", "store:BIO101", "--store", str(tmp_path / "kept")).status == 0
+    assert run("backup", "inspect", "store:BIO101", "--store", str(tmp_path / "none")).status == 4
+    assert run("backup", "inspect", str(tmp_path / "BIO101-0.mbz"), "--store", str(tmp_path / "kept")).status == 2
+    assert run("backup", "verify", "store:BIO101", "store:NOPE").status == 7
 
 
 def test_without_a_way_to_the_pool_the_whole_backup_comes_and_that_is_said(
