@@ -13,12 +13,13 @@ from moodlectl.actions import contents as carrying
 from moodlectl.actions import files, naming, travelling
 from moodlectl.actions.contents import How
 from moodlectl.actions.recording import recorded
-from moodlectl.errors import AccessError, Failed, NotFound, Refused, UsageError
+from moodlectl.errors import AccessError, ConfigError, Failed, NotFound, Refused, UsageError
 from moodlectl.ledger import Item
 from moodlectl.site.port import BackupFile, Content, Course, OnProgress, Progress, Site, no_progress
 from moodlectl.store import SCHEME, Store, adding, is_store, open_store
 from moodlectl.store.adding import Added, Intake, Origin
 from moodlectl.store.entries import Entry
+from moodlectl.store.places import is_address
 
 ENVIRONMENT: Final = "MOODLECTL_STORE"
 _WITHOUT_FILES = re.compile(r"-nf(?=\.mbz$)")
@@ -42,13 +43,18 @@ def place_meant(word: str, default: Callable[[], str]) -> str | None:
     """
     if word.startswith(SCHEME):
         return word.removeprefix(SCHEME) or default()
-    if "://" in word or is_store(Path(word).expanduser()):
+    if is_address(word) or is_store(Path(word).expanduser()):
         return word
     return None
 
 
 def opened(address: str, *, create: bool = False) -> Store:
     """The store at an address. Raises NotFound ``no_store``, ConfigError."""
+    if address.lower().startswith("memory:"):
+        raise ConfigError(
+            "A store in memory would be gone with this command, and all that is in it.",
+            "Name a folder, or an address such as s3://bucket/prefix.",
+        )
     return open_store(address, create=create)
 
 

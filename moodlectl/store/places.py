@@ -22,6 +22,10 @@ from moodlectl.errors import AccessError, ConfigError, Failed, MoodlectlError, N
 CHUNK: Final = 1 << 20
 INCOMING: Final = "incoming"
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+# With a slash left out, or one address within another, it would be a folder of that strange name, on this machine.
+_SLIP = re.compile(
+    r"(?:s3a?|gcs?|gs|az|abfss?|adl|oss|sftp|ssh|ftp|smb|hdfs|webdav|https?|file):(?!//)|.*::.*://", re.IGNORECASE
+)
 _AT_ONCE: Final = 8
 
 
@@ -85,9 +89,19 @@ def lost(name: str, address: str) -> NotFound:
     )
 
 
+def is_address(word: str) -> bool:
+    """Whether a word is an address, or meant to be one, and no folder."""
+    return "://" in word or _SLIP.match(word) is not None
+
+
 def place_of(address: str) -> Place:
     """The place an address names; nothing is looked at yet. Raises ConfigError, also where it carries a secret."""
     found = _ADDRESS.match(address)
+    if _SLIP.match(address) is not None:
+        raise ConfigError(
+            f"{address} is no address of a store.",
+            f"An address is written as s3://bucket/prefix; a folder of that name as ./{address}",
+        )
     if found is None:
         return Folder(Path(address).expanduser())
     scheme = found[1].lower()

@@ -213,6 +213,18 @@ def test_a_backup_is_made_straight_into_a_store_without_packing_its_files(run: R
     assert again["entry"]["came"] == again["entry"]["xml"]
 
 
+@pytest.mark.parametrize("word", ["memory://x", "store:memory://x", "s3:/bucket/x", "store:s3:/bucket/x"])
+def test_a_place_that_would_be_gone_or_another_than_was_meant_is_refused_before_anything_is_made(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = run("-o", "json", "backup", "list", "RICH101").json
+    done = run("backup", "create", "RICH101", "--download", word)
+    assert done.status == 3, done.err
+    assert run("-o", "json", "backup", "list", "RICH101").json == there
+    assert not [one for one in tmp_path.iterdir() if one.name.startswith(("s3", "memory"))]
+
+
 def test_a_backup_without_files_by_wish_is_one_in_the_store_too(run: Run) -> None:
     [made] = run("-o", "json", "backup", "create", "RICH101", "--without", "files", "--download", "store:").json
     assert (made["entry"]["files"], made["entry"]["contents"]["count"], made["removed"]) == (False, 0, False)

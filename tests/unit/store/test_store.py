@@ -217,10 +217,11 @@ def test_a_damaged_entry_hides_no_other(store: Store, tmp_path: Path, entry: byt
 
 @pytest.mark.parametrize(
     "address",
-    ["s3://key:secret@bucket/x", "s3://key@bucket/x", "s3://bucket/x?secret=y", "file://otherhost/x", "s3://", "nosuch://x"],
+    ["s3://key:secret@bucket/x", "s3://key@bucket/x", "s3://bucket/x?secret=y", "file://otherhost/x", "s3://", "nosuch://x",
+     "s3:/bucket/x", "S3:bucket", "gs:/bucket", "simplecache::s3://bucket/x"],
 )
 def test_addresses_that_carry_a_secret_or_lead_nowhere_are_refused_and_not_repeated(address: str) -> None:
-    if address.startswith(("s3", "nosuch")):
+    if address.startswith(("s3://", "nosuch")):
         pytest.importorskip("s3fs")
     with pytest.raises(ConfigError) as refused:
         open_store(address)
