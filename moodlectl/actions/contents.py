@@ -115,7 +115,12 @@ class Taker(Protocol):
     def lacking(self, contents: Sequence[Content]) -> Sequence[Content]: ...
 
     def take(
-        self, stream: Iterable[bytes], coming: Sequence[Content], on_progress: OnProgress = no_progress
+        self,
+        stream: Iterable[bytes],
+        coming: Sequence[Content],
+        on_progress: OnProgress = no_progress,
+        *,
+        more: int = 0,
     ) -> ContentsTaken: ...
 
 
@@ -168,7 +173,8 @@ def carry(
             some, arrived = _some(ours), False
             how.traffic.let_go(ours[len(some) :])
             try:
-                _batch(source, target, some, how, _Told(on_progress, tally, total))
+                more = max(0, total - tally.bytes - sum(one.size for one in some))
+                _batch(source, target, some, _Way(how, _Told(on_progress, tally, total), more))
                 arrived = True
             finally:
                 how.traffic.let_go(some, arrived=arrived)
@@ -198,13 +204,22 @@ class _Told:
         self.on_progress(Progress("contents", min(self.tally.bytes + step.done, self.total), self.total, "bytes"))
 
 
-def _batch(source: Giver, target: Taker, contents: Sequence[Content], how: How, told: _Told) -> None:
+@dataclass(frozen=True)
+class _Way:
+    """How a batch of contents travels, who is told, and how many bytes are to come after it."""
+
+    how: How
+    told: _Told
+    more: int
+
+
+def _batch(source: Giver, target: Taker, contents: Sequence[Content], way: _Way) -> None:
     """Bring those contents, in as many streams as a bad connection makes of it."""
-    left, tries = list(contents), 0
+    left, tries, told = list(contents), 0, way.told
     while left:
-        counter = _Counter(how.traffic)
+        counter = _Counter(way.how.traffic)
         try:
-            taken = _stream(source, target, left, how, counter, told)
+            taken = _stream(source, target, left, way, counter)
         except (Unreachable, OutcomeUnknown) as cut:
             # What is in the pool is whole, and only what is not there is sent again.
             arrived = _arrived(target, left)
@@ -304,15 +319,13 @@ class _Counter:
         self._traffic.hold_back(size)
 
 
-def _stream(
-    source: Giver, target: Taker, contents: Sequence[Content], how: How, counter: _Counter, on_progress: OnProgress
-) -> ContentsTaken:
+def _stream(source: Giver, target: Taker, contents: Sequence[Content], way: _Way, counter: _Counter) -> ContentsTaken:
     def send(receive: Callable[[bytes], None]) -> None:
-        source.send(contents, receive, pack=how.pack)
+        source.send(contents, receive, pack=way.how.pack)
 
     stream = _sent(send, counter)
     try:
-        return target.take(stream, contents, on_progress)
+        return target.take(stream, contents, way.told, more=way.more)
     finally:
         stream.close()
 

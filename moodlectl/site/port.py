@@ -820,11 +820,17 @@ class Pool(Protocol):
         """Those contents as one stream, packed where that helps and ``pack`` says so. Reads only."""
 
     def take(
-        self, stream: Iterable[bytes], coming: Sequence[Content], on_progress: OnProgress = no_progress
+        self,
+        stream: Iterable[bytes],
+        coming: Sequence[Content],
+        on_progress: OnProgress = no_progress,
+        *,
+        more: int = 0,
     ) -> ContentsTaken:
         """Put the contents of a stream into the pool, each checked by its sha1; what is in stays, should it break off.
 
-        ``coming`` is what is in it. Writes to the site, nothing that a course sees. Raises Refused for want of space.
+        ``coming`` is what is in it, ``more`` the bytes that are to come in other streams: room is needed for both.
+        Writes to the site, nothing that a course sees. Raises Refused for want of space.
         """
 
     def backup_without_files(self, file: BackupFile, receive: Callable[[bytes], None]) -> bool:

@@ -78,14 +78,19 @@ class StorePool:
                 receive(piece)
 
     def take(
-        self, stream: Iterable[bytes], coming: Sequence[Content], on_progress: OnProgress = no_progress
+        self,
+        stream: Iterable[bytes],
+        coming: Sequence[Content],
+        on_progress: OnProgress = no_progress,
+        *,
+        more: int = 0,
     ) -> ContentsTaken:
         """Put the contents of a stream into the store, each checked by its sha1; what is in stays, should it break off.
 
-        Writes to the store. Raises Refused ``no_space``.
+        ``more`` bytes are to come in other streams. Writes to the store. Raises Refused ``no_space``.
         """
         total = sum(one.size for one in coming)
-        self.check_room(total)
+        self.check_room(total + more)
         sizes = {one.sha1: one.size for one in coming}
         count, size, missing, refused = 0, 0, list[str](), list[str]()
         with self._place.incoming() as folder, Batch(self._place, folder) as batch:

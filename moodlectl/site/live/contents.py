@@ -37,11 +37,16 @@ class LivePool:
             self._runner.fetch("contents_send", {**_asked(some), "pack": pack}, receive, acting=self._acting)
 
     def take(
-        self, stream: Iterable[bytes], coming: Sequence[Content], on_progress: OnProgress = no_progress
+        self,
+        stream: Iterable[bytes],
+        coming: Sequence[Content],
+        on_progress: OnProgress = no_progress,
+        *,
+        more: int = 0,
     ) -> ContentsTaken:
         """Put a stream of contents into the pool (``file_storage::create_file_from_pathname``). Writes to the site."""
         sizes = [one.size for one in coming]
-        params = {"bytes": sum(sizes), "largest": max(sizes, default=0)}
+        params = {"bytes": sum(sizes), "largest": max(sizes, default=0), "more": more}
         reply = self._runner.do("contents_receive", params, acting=self._acting, source=stream, on_progress=on_progress)
         return read_taken(reply)
 

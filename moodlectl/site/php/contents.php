@@ -161,21 +161,38 @@ final class moodlectl_contents_reader {
     }
 }
 
+/** Refuses where there is no room: for all of them in the pool, and for one on its way there. */
+function moodlectl_contents_room($bytes, $largest) {
+    global $CFG;
+    $pool = isset($CFG->filedir) && is_dir($CFG->filedir) ? $CFG->filedir : $CFG->dataroot;
+    $temp = make_backup_temp_directory('');
+    $needs = [$pool => $bytes];
+    $one = @stat($pool);
+    $other = @stat($temp);
+    if ($one && $other && $one['dev'] !== $other['dev']) {
+        $needs[$temp] = $largest;
+    } else {
+        $needs[$pool] += $largest;
+    }
+    foreach ($needs as $directory => $need) {
+        $free = @disk_free_space($directory);
+        if ($free !== false && $free < $need + (16 << 20)) {
+            throw new moodlectl_error('refused', 'no_space', 'The site has not got the disk space for what is missing there: '
+                . display_size($need) . ' needed, ' . display_size((int)$free) . " free in $directory.", 'Make room there.',
+                ['directory' => $directory, 'needed' => $need, 'free' => (int)$free]);
+        }
+    }
+}
+
 /**
  * Takes a stream of contents into the pool, each checked by its sha1 before it is entered. Writes to the site, nothing
- * that any course sees. {bytes}: how much is coming. What was entered when the stream breaks off stays.
+ * that any course sees. {bytes}: how much is coming, {largest} the largest of them, {more}: how much will come after it.
+ * What was entered when the stream breaks off stays.
  */
 function moodlectl_call_contents_receive(array $params, moodlectl_io $io) {
-    global $CFG;
     moodlectl_contents_need($io);
     $bytes = (int)$params['bytes'];
-    $free = @disk_free_space($CFG->dataroot);
-    // Once for the pool, and room for one of them on its way there.
-    if ($free !== false && $free < $bytes + (int)$params['largest'] + (16 << 20)) {
-        throw new moodlectl_error('refused', 'no_space', 'The site has not got the disk space for what is missing there: '
-            . display_size($bytes) . ' needed, ' . display_size((int)$free) . " free in {$CFG->dataroot}.",
-            'Make room there.', ['directory' => $CFG->dataroot, 'needed' => $bytes, 'free' => (int)$free]);
-    }
+    moodlectl_contents_room($bytes + (int)$params['more'], (int)$params['largest']);
     $io->begun();
     // Moodle sweeps this directory of what a killed process leaves there.
     $directory = rtrim(make_backup_temp_directory(''), '/') . '/moodlectl-contents-' . bin2hex(random_bytes(8));

@@ -64,7 +64,12 @@ class Cut:
         self.pool.send(contents, some, pack=pack)
 
     def take(
-        self, stream: Iterable[bytes], coming: Sequence[Content], on_progress: OnProgress = no_progress
+        self,
+        stream: Iterable[bytes],
+        coming: Sequence[Content],
+        on_progress: OnProgress = no_progress,
+        *,
+        more: int = 0,
     ) -> ContentsTaken:
         def some() -> Iterator[bytes]:
             left = self.after
@@ -74,7 +79,7 @@ class Cut:
                 left -= len(piece)
                 yield piece
 
-        return self.pool.take(some(), coming, on_progress)
+        return self.pool.take(some(), coming, on_progress, more=more)
 
 
 def test_only_what_lacks_travels_and_progress_ends_at_the_end(pools: tuple[Pool, Pool]) -> None:
@@ -175,7 +180,7 @@ def test_a_sender_does_not_wait_for_ever_when_the_taker_gives_up(pools: tuple[Po
     all_ = put(source, *(os.urandom(30_000) for _ in range(60)))
 
     class Full(Cut):
-        def take(self, stream: Iterable[bytes], *_: object) -> ContentsTaken:  # type: ignore[override]
+        def take(self, stream: Iterable[bytes], *_: object, **__: object) -> ContentsTaken:  # type: ignore[override]
             next(iter(stream))
             raise Failed("no room", code="no_space")
 

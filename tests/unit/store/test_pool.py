@@ -100,6 +100,18 @@ def test_where_there_is_no_room_nothing_is_begun(folder: Store, monkeypatch: pyt
     assert refused.value.details["needed"] == sum(map(len, DATA.values()))
 
 
+def test_room_is_needed_for_all_that_lacks_not_only_for_what_comes_first(
+    folder: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(map(len, DATA.values()))
+    monkeypatch.setattr("moodlectl.actions.contents._BATCH", 1)
+    monkeypatch.setattr(type(folder.place), "free", lambda _: (16 << 20) + size - 1)
+    with pytest.raises(Refused) as refused:
+        carry(Cut(1 << 40), folder.pool, CONTENTS)
+    assert (refused.value.code, refused.value.details["needed"]) == ("no_space", size)
+    assert folder.pool.lacking(CONTENTS) == CONTENTS
+
+
 def test_many_contents_are_looked_up_whole_folders_at_once(store: Store) -> None:
     few = {sha1(b"%d" % n): b"%d" % n for n in range(100)}
     contents = [Content(name, len(data)) for name, data in few.items()]
