@@ -112,10 +112,11 @@ def _sent(
     try:
         done = carrying.carry(source.pool(), target.pool(), lacking, on_progress=on_progress)
     except Failed as failed:
-        if failed.code != "content_missing":
+        if failed.code not in ("content_missing", "content_damaged"):
             raise
         target.pool().release([one.sha1 for one in lacking], unclaimed=True)
-        road.notes.append(f"The backup travels in one piece: {source.name} itself no longer has all of its files.")
+        has = "no longer has all" if failed.code == "content_missing" else "has a damaged one"
+        road.notes.append(f"The backup travels in one piece: {source.name} itself {has} of its files.")
         return None
     road.facts = {"contents": len(wanted), "contents_sent": done.count, "content_bytes_sent": done.bytes}
     there = sum(one.size for one in wanted) - done.bytes

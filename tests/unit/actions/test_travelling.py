@@ -101,17 +101,21 @@ def test_in_one_piece_where_that_is_asked_for(sites: tuple[PracticeSite, Practic
     assert sites[1].pool().held() == []
 
 
+@pytest.mark.parametrize("how", ["no longer has all", "has a damaged one"])
 def test_in_one_piece_where_the_source_itself_has_lost_a_content_that_the_backup_holds(
-    sites: tuple[PracticeSite, PracticeSite], stored: BackupFile
+    sites: tuple[PracticeSite, PracticeSite], stored: BackupFile, how: str
 ) -> None:
     lost = sites[0].pool().of_course(stored.course_id)[0]
-    sites[0].store.content_path(lost.sha1).unlink()
+    path = sites[0].store.content_path(lost.sha1)
+    path.unlink()
+    if "damaged" in how:
+        path.write_bytes(bytes(lost.size))
     road = Road()
     with travelled(*sites, stored, road) as source:
         assert source.path is not None
         assert mbz.inspect(source.path).include_files
         assert lost in contents(source.path)
-        assert "no longer has all" in road.notes[-1]
+        assert how in road.notes[-1]
         assert sites[1].pool().held() == []
 
 
