@@ -218,13 +218,22 @@ function moodlectl_restore_missing_contents(moodlectl_restore_job $job) {
     return array_values(array_unique($names));
 }
 
-/** As restore_dbops::send_files_to_pool looks for it (all releases; also contents that no record points to). */
+/**
+ * As restore_dbops::send_files_to_pool looks for it (all releases; also contents that no record points to); but one that
+ * lies there cut short, which Moodle would take, is none.
+ */
 function moodlectl_restore_in_pool($storage, $file) {
     $record = clone $file;
     $record->filesize = (int)$file->filesize;
     $stored = new stored_file($storage, $record);
     $system = $storage->get_file_system();
-    return $system->is_file_readable_locally_by_storedfile($stored)
-        || $system->is_file_readable_remotely_by_storedfile($stored)
-        || $system->is_file_readable_locally_by_storedfile($stored, true);
+    if (!$system->is_file_readable_locally_by_storedfile($stored)) {
+        if ($system->is_file_readable_remotely_by_storedfile($stored)) {
+            return true;
+        }
+        if (!$system->is_file_readable_locally_by_storedfile($stored, true)) {
+            return false;
+        }
+    }
+    return (int)@filesize($system->get_local_path_from_storedfile($stored)) === $record->filesize;
 }

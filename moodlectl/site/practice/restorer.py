@@ -222,7 +222,9 @@ def _dangers(store: Store, prepared: Prepared) -> dict[str, Mapping[str, object]
     if prepared.missing:
         found["missing-plugins"] = {"missing_plugins": list(prepared.missing)}
     needed = prepared.part.content_hashes()
-    lost = [each for each in needed if each not in read.contents and not store.has_content(each)]
+    lost = [
+        each for each, size in needed.items() if each not in read.contents and not store.has_content(each, size)
+    ]
     if lost:
         names = {text(file, "filename") for file in prepared.part.files if text(file, "contenthash") in lost}
         found["without-files"] = {"files": sorted(names), "contents": lost[:200], "count": len(lost)}

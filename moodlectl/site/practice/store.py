@@ -265,9 +265,10 @@ class Store:
         """Where the content with that sha1 lies, if it is there."""
         return self.pool / contenthash[:2] / contenthash
 
-    def has_content(self, contenthash: str) -> bool:
-        """Whether the pool holds that content. Reads only."""
-        return self.content_path(contenthash).is_file()
+    def has_content(self, contenthash: str, size: int) -> bool:
+        """Whether the pool holds that content whole. Reads only."""
+        path = self.content_path(contenthash)
+        return path.is_file() and path.stat().st_size == size
 
     def add_content(self, chunks: Iterable[bytes]) -> tuple[str, int]:
         """Put content into the pool; returns its sha1 and size in bytes. Writes to the folder."""
