@@ -93,10 +93,11 @@ def forecast(
     longest = max((preview.seconds for preview in previews), default=0.0)
     abroad = sides[0] is not sides[1]
     free = shutil.disk_usage(_existing(ledger.default_path().parent)).free if abroad else None
-    # What is in it stays; archive and unpacked course of each restore under way go again.
-    sizes = sorted((preview.bytes or 0 for preview in previews), reverse=True)
+    # What is in them stays; archive and unpacked course of each restore under way go again. Contents that travel by
+    # themselves, or are there already, need no more than is missing.
+    packed = sorted((preview.bytes or 0 for preview in previews if not preview.one.spec.lean), reverse=True)
     absent = missing.total()
-    needs = total + 2 * sum(sizes[:jobs]) if absent is None else absent
+    needs = sum(packed) + 2 * sum(packed[:jobs]) + (absent or 0)
     there = sides[1].pressure().free
     longest = max(longest, seconds / max(jobs, 1))
     return Forecast(tuple(previews), total, longest, pace.measured, free, there, needs, absent)
@@ -154,11 +155,13 @@ class _Missing:
         source, target = self._sides
         if not one.spec.lean or one.source.course is None or source is target:
             return None
-        contents = [each for each in source.pool().of_course(one.source.course.id) if each.sha1 not in self._seen]
+        users = one.spec.settings.get("users", True)
+        found = source.pool().of_course(one.source.course.id, users=users)
+        contents = [each for each in found if each.sha1 not in self._seen]
         self._seen |= {each.sha1 for each in contents}
-        found = sum(each.size for each in target.pool().lacking(contents))
-        self._bytes = (self._bytes or 0) + found
-        return found
+        lacks = sum(each.size for each in target.pool().lacking(contents))
+        self._bytes = (self._bytes or 0) + lacks
+        return lacks
 
     def total(self) -> int | None:
         """The bytes of all courses together."""

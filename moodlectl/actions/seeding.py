@@ -38,7 +38,7 @@ class Seed:
     def _carry(self, work: Work) -> None:
         """Writes to the target's file pool, nothing that a course sees; may be called again."""
         source, target = work.site(self._source).pool(), work.site(self._target).pool()
-        found = source.of_course(int(work.spec["course"]))
+        found = source.of_course(int(work.spec["course"]), users=bool(work.spec.get("users")))
         done = carrying.carry(source, target, found, self._how, work.progress)
         facts = {"contents": len(found), "contents_sent": done.count, "content_bytes_sent": done.bytes}
         work.note(bytes=done.wire_bytes, **facts)
@@ -47,9 +47,10 @@ class Seed:
 
 
 def planned(found: Resolution) -> list[Planned]:
-    """The courses of a plan whose contents can be sent ahead, each once."""
-    courses = {one.source.course.id: one for one in found.todo if one.source.course is not None}
+    """The courses of a plan whose contents will travel by themselves, each once; others bring theirs in a backup."""
+    lean = [(one.source.course.id, one) for one in found.todo if one.source.course is not None and one.spec.lean]
+    people = {number for number, one in lean if one.spec.settings.get("users", True)}
     return [
-        Planned(one.shortname, KIND, str(one.source), one.where, {"course": number})
-        for number, one in sorted(courses.items())
+        Planned(one.shortname, KIND, str(one.source), one.where, {"course": number, "users": number in people})
+        for number, one in sorted(dict(lean).items())
     ]

@@ -205,7 +205,8 @@ def _seed(
 
     _refuse(state, Path(options["plan"]).name, found.problems)
     if found.todo and not any(one.spec.lean for one in found.todo):
-        raise Refused("Nothing can be sent ahead.", " ".join(found.notes) or None, code="cannot_seed")
+        why = " ".join(found.notes) or "The courses of the plan say themselves what becomes of their files."
+        raise Refused("Nothing can be sent ahead.", why, code="cannot_seed")
     planned = seeding.planned(found)
     if not planned:
         _nothing_to_do(state, recipe.kind, found, run)

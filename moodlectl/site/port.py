@@ -810,8 +810,11 @@ class Pool(Protocol):
     A stream of contents, as one pool sends it and another takes it, is described in ``moodlectl.site.contents``.
     """
 
-    def of_course(self, course_id: int) -> Sequence[Content]:
-        """The contents of a course's files, without its stored backups, once each. Reads only. Raises NotFound."""
+    def of_course(self, course_id: int, *, users: bool = False) -> Sequence[Content]:
+        """The contents of a course's files, with ``users`` of its people's pictures, too, once each; of no backup.
+
+        Reads only. Raises NotFound.
+        """
 
     def lacking(self, contents: Sequence[Content]) -> Sequence[Content]:
         """Those that the pool has not got, or not whole. Reads only."""

@@ -18,9 +18,10 @@ class LivePool:
     def __init__(self, runner: Runner, acting: str | None) -> None:
         self._runner, self._acting = runner, acting
 
-    def of_course(self, course_id: int) -> Sequence[Content]:
-        """The contents of a course's files, once each. Reads only."""
-        reply = self._runner.ask("contents_of_course", {"course_id": course_id}, acting=self._acting)
+    def of_course(self, course_id: int, *, users: bool = False) -> Sequence[Content]:
+        """The contents of a course's files, and of its people's pictures, once each. Reads only."""
+        params = {"course_id": course_id, "users": users}
+        reply = self._runner.ask("contents_of_course", params, acting=self._acting)
         return [Content(str(sha1), int(size)) for sha1, size in reply]
 
     def lacking(self, contents: Sequence[Content]) -> Sequence[Content]:

@@ -66,8 +66,9 @@ function moodlectl_call_contents_lacking(array $params, moodlectl_io $io) {
 }
 
 /**
- * The contents of all files of the course {course_id} but its backups, [[sha1, size]] once each. Reads only.
- * (lib/accesslib.php: the contexts below a course's; lib/db/install.xml: files, 3.9 to 5.1)
+ * The contents of all files of the course {course_id} but its backups, [[sha1, size]] once each; with {users} those of the
+ * pictures of who is enrolled, too. Reads only. (lib/accesslib.php: the contexts below a course's; lib/db/install.xml: files;
+ * backup/moodle2/backup_stepslib.php: backup_annotate_all_user_files, 3.9 to 5.1)
  */
 function moodlectl_call_contents_of_course(array $params, moodlectl_io $io) {
     global $DB;
@@ -81,10 +82,23 @@ function moodlectl_call_contents_of_course(array $params, moodlectl_io $io) {
         ['own' => $context->id, 'below' => $context->path . '/%']);
     $found = [];
     foreach ($records as $record) {
-        $found[] = [$record->contenthash, (int)$record->filesize];
+        $found[$record->contenthash] = [$record->contenthash, (int)$record->filesize];
     }
     $records->close();
-    return $found;
+    if (!empty($params['users'])) {
+        $records = $DB->get_recordset_sql("SELECT f.contenthash, MAX(f.filesize) AS filesize
+            FROM {files} f JOIN {context} c ON c.id = f.contextid AND c.contextlevel = :level
+            WHERE f.component = 'user' AND f.filearea IN ('profile', 'icon') AND f.filename <> '.' AND f.filesize > 0
+                AND f.referencefileid IS NULL AND c.instanceid IN (SELECT ue.userid FROM {user_enrolments} ue
+                    JOIN {enrol} e ON e.id = ue.enrolid WHERE e.courseid = :course)
+            GROUP BY f.contenthash ORDER BY f.contenthash",
+            ['level' => CONTEXT_USER, 'course' => (int)$params['course_id']]);
+        foreach ($records as $record) {
+            $found[$record->contenthash] = [$record->contenthash, (int)$record->filesize];
+        }
+        $records->close();
+    }
+    return array_values($found);
 }
 
 /** The {contents} [[sha1, size]] as a stream, packed where {pack} and it helps. Reads only. */

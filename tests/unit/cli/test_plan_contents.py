@@ -95,6 +95,69 @@ def test_what_was_sent_ahead_does_not_travel_again(run: Run, tmp_path: Path) -> 
     assert held(tmp_path / "new") == 0
 
 
+def test_what_comes_in_its_backup_is_not_sent_ahead(run: Run, tmp_path: Path) -> None:
+    rows = (("RICH101", "MOVED1", 'without = ["files"]'), ("RICH101", "MOVED2", 'with = ["files"]'), ("EMPTY1", "MOVED3", ""))
+    (tmp_path / "move.toml").write_text(
+        '[defaults]\ncategory = "Science"\nmap = ["admin=admin"]\n'
+        + "".join(
+            f'[[course]]\ntemplatecourse = "{of}"\nshortname = "{name}"\nidnumber = "{name}"\n{rest}\n'
+            for of, name, rest in rows
+        )
+    )
+    status, job, err = move(run, tmp_path, "--seed-only")
+    assert status == 0, err
+    assert [item["course"] for item in job["items"]] == ["MOVED3"]
+    assert held(tmp_path / "new") == 0
+    plan = tmp_path / "move.toml"
+    plan.write_text(plan.read_text().rpartition("[[course]]")[0])
+    status, _, err = move(run, tmp_path, "--seed-only")
+    assert (status, "cannot_seed" in err, "say themselves" in err) == (5, True, True), err
+
+
+def test_room_is_needed_for_what_is_missing_and_for_what_is_packed(run: Run, tmp_path: Path) -> None:
+    def needs(*words: str) -> tuple[int, int, int]:
+        status, told, err = run(*words, "--dry-run")
+        assert status == 0, err
+        return told["totals"]["needs_there"], told["totals"]["bytes_missing"], told["totals"]["bytes"]
+
+    abroad = ("migrate", str(tmp_path / "move.toml"), "--from", "old", "--to", "new")
+    there, missing, _ = needs(*abroad)
+    assert there == missing > 0
+    assert needs(*abroad, "--whole-backups")[0] > needs(*abroad)[2]
+    assert needs("rollover", str(tmp_path / "year.toml"))[0] == 0
+    assert needs("rollover", str(tmp_path / "year.toml"), "--whole-backups")[0] > 0
+    plan = tmp_path / "move.toml"
+    plan.write_text(plan.read_text() + 'with = ["files"]\n')  # of two, one is packed
+    mixed, missing, _ = needs(*abroad)
+    assert mixed > missing > 0
+
+
+def test_a_backup_without_files_is_refused_by_the_name_of_a_file_that_lies_there_cut_short(
+    run: Run, tmp_path: Path
+) -> None:
+    status, [made], err = run(
+        "backup", "create", "RICH101", "--without", "files", "--download", str(tmp_path), "--remove-remote"
+    )
+    assert status == 0, err
+    site = PracticeSite(tmp_path / "old")
+    course = site.course(CourseRef("shortname", "RICH101"))
+    short = next(one for one in site.pool().of_course(course.id) if one.size > 1)
+    path = site.store.content_path(short.sha1)
+    whole = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(whole[:-1])
+    [name, *_] = {
+        row["xml"].decode().partition("<filename>")[2].partition("<")[0]
+        for row in site.store.rows("SELECT xml FROM files WHERE contenthash = ?", short.sha1)
+    }
+    site.close()
+    status, _, err = run("restore", made["path"], "--new", "Science", "--shortname", "AGAIN")
+    assert (status, name in err) == (5, True), err
+    path.write_bytes(whole)
+    status, _, err = run("restore", made["path"], "--new", "Science", "--shortname", "AGAIN")
+    assert status == 0, err
+
+
 def test_a_content_the_old_site_has_lost_is_named_by_its_file(run: Run, tmp_path: Path) -> None:
     site = PracticeSite(tmp_path / "old")
     course = site.course(CourseRef("shortname", "RICH101"))
