@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one command line asks of every course it names; ``download`` is a folder, ``store`` a store's address."""
+    """What one command line asks of every course it names; ``download`` is a folder, ``store`` a store's address.
+
+    ``allow`` is what a backup may lack that comes into a store.
+    """
 
     settings: dict[str, bool] = field(default_factory=dict)
     items: ItemWords = field(default_factory=ItemWords)
@@ -41,6 +44,7 @@ class Wanted:
     remove_remote: bool = False
     as_user: str | None = None
     store: str | None = None
+    allow: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,12 @@ def plan(site: Site, course: str, wanted: Wanted) -> Planned:
         raise UsageError(
             "--remove-remote without --download would make a backup and throw it away.", "Add --download DIR."
         )
+    if wanted.allow:
+        from moodlectl.actions import storing
+
+        storing.check_allowed(wanted.allow)
+        if wanted.store is None:
+            raise UsageError("--allow says what a backup may lack that comes into a store.", "Add --download store:")
     if wanted.items.userdata:
         raise UsageError("A backup has no --userdata: it takes user data along unless --no-userdata says not to.")
     found = find_course(site, course)
@@ -193,7 +203,8 @@ def _make_into(store: Store, site: Site, planned: Planned, entry: Entry, on_prog
     entry.note(file=stored_word(made.file), sha1=made.file.sha1, size=made.file.size)
     removed = lean or planned.wanted.remove_remote
     try:
-        kept = storing.bring_down(store, site, made.file, planned.course, lean=lean, on_progress=on_progress)
+        coming = storing.Made(made.file, planned.course, lean, planned.wanted.allow)
+        kept = storing.bring_down(store, site, coming, on_progress)
     except MoodlectlError as error:
         if lean:
             with suppress(MoodlectlError):

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from moodlectl.store.entries import Entry
 from moodlectl.store.places import is_address
 
 ENVIRONMENT: Final = "MOODLECTL_STORE"
+NOT_WHOLE: Final = "not-whole"
 _WITHOUT_FILES = re.compile(r"-nf(?=\.mbz$)")
 
 
@@ -61,6 +63,13 @@ def opened(address: str, *, create: bool = False) -> Store:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
+def check_allowed(allow: Sequence[str]) -> None:
+    """Raise UsageError for anything but ``not-whole``: to take what is left of a backup that lacks contents."""
+    unknown = [name for name in allow if name != NOT_WHOLE]
+    if unknown:
+        raise UsageError(f"'{unknown[0]}' is nothing that could be allowed here.", f"There is: {NOT_WHOLE}.")
+
+
 def add(
     store: Store,
     word: str,
@@ -72,9 +81,7 @@ def add(
 
     Raises NotFound, and Refused for a file that is not whole; ``not-whole`` in ``allow`` takes what is left of it.
     """
-    unknown = [name for name in allow if name != "not-whole"]
-    if unknown:
-        raise UsageError(f"'{unknown[0]}' is nothing that could be allowed here.", "There is: not-whole.")
+    check_allowed(allow)
     parsed = naming.parse_backup(word)
     if isinstance(parsed, naming.LocalBackup):
         return _add_file(store, naming.existing(parsed.path), parsed.path.name, allow, on_progress)
@@ -130,22 +137,35 @@ def _add_lean(store: Store, site: Site, file: BackupFile, on_progress: OnProgres
         return adding.finish(coming, origin, carries=carried.include_files)
 
 
-def _bring(coming: Intake, pool: carrying.Giver, how: How, on_progress: OnProgress) -> None:
-    """Have the contents that a backup on its way in needs, and that lack, sent by a pool. Raises Failed where one lacks
-    there, too, with the names of the files."""
-    found = adding.needed_by(coming.lean)
-    try:
-        done = carrying.carry(
-            pool, coming.store.pool, [Content(one.sha1, one.size) for one in found], how, on_progress
-        )
-    except Failed as failed:
-        lost = set(failed.details.get("contents", ()))
-        names = [one.filename for one in found if one.sha1 in lost]
-        if names:
-            failed.details["files"] = names
-            failed.message = f"{failed.message} They are the contents of {', '.join(names[:3])}."
-        raise
-    coming.came += done.bytes
+def _bring(
+    coming: Intake, pool: carrying.Giver, how: How, on_progress: OnProgress, allow: Sequence[str] = ()
+) -> None:
+    """Have the contents that a backup on its way in needs, and that lack, sent by a pool.
+
+    Raises Failed where one lacks there, too, or is damaged, with the names of the files; unless that is allowed.
+    """
+    found, lost = adding.needed_by(coming.lean), set[str]()
+    lacking = coming.store.pool.lacking([Content(one.sha1, one.size) for one in found])
+    while True:
+        wanted = [one for one in lacking if one.sha1 not in lost]
+        try:
+            carrying.carry(pool, coming.store.pool, wanted, how, on_progress)
+            coming.came += sum(one.size for one in wanted)
+            return
+        except Failed as failed:
+            gone = set(failed.details.get("contents", ())) - lost
+            names = [one.filename for one in found if one.sha1 in gone]
+            if not names:
+                raise
+            if NOT_WHOLE not in allow:
+                failed.details["files"] = names
+                failed.message = f"{failed.message} They are the contents of {', '.join(names[:3])}."
+                failed.hint = (
+                    "The site's file pool is damaged: bring those files back, or delete them there. To keep what is "
+                    f"left of the course: --allow {NOT_WHOLE}"
+                )
+                raise
+            lost |= gone
 
 
 def scanning(on_progress: OnProgress) -> Callable[[int, int], None]:
@@ -168,21 +188,31 @@ def lean_settings(settings: dict[str, bool]) -> dict[str, bool]:
     return {**settings, "files": False}
 
 
-def bring_down(
-    store: Store, site: Site, file: BackupFile, course: Course, *, lean: bool, on_progress: OnProgress = no_progress
-) -> Entry:
-    """Bring a backup that was just made into the store; ``lean`` where its contents travel by themselves.
+@dataclass(frozen=True)
+class Made:
+    """A backup that was just made: ``lean`` where its contents travel by themselves; ``allow`` what it may lack."""
 
-    Writes to the store. Raises Failed ``content_missing`` where the site's pool has lost one, with the files' names.
+    file: BackupFile
+    course: Course
+    lean: bool
+    allow: Sequence[str] = ()
+
+
+def bring_down(store: Store, site: Site, made: Made, on_progress: OnProgress = no_progress) -> Entry:
+    """Bring a backup that was just made into the store.
+
+    Writes to the store. Raises Failed ``content_missing`` where the site's pool has lost one, with the files' names;
+    ``not-whole`` in ``allow`` takes what is left.
     """
+    file, allow = made.file, made.allow
     with adding.intake(store) as coming:
         path = coming.folder / "came.mbz"
         site.download(file, path, on_progress)
-        files.check_is_of(path, course, site.info().url)
+        files.check_is_of(path, made.course, site.info().url)
         carried = coming.take_apart(path)
-        if lean and not carried.include_files:
-            _bring(coming, site.pool(), How(), on_progress)
+        if made.lean and not carried.include_files:
+            _bring(coming, site.pool(), How(), on_progress, allow)
             name = _WITHOUT_FILES.sub("", files.safe_name(file.filename))
-            return adding.finish(coming, Origin(files.sha1_of(path), name), carries=True).entry
+            return adding.finish(coming, Origin(files.sha1_of(path), name), carries=True, allow=allow).entry
         origin = Origin(files.sha1_of(path), files.safe_name(file.filename), file.size)
-        return adding.finish(coming, origin, carries=carried.include_files).entry
+        return adding.finish(coming, origin, carries=carried.include_files, allow=allow).entry

@@ -68,6 +68,9 @@ def create(
     queue: Annotated[
         bool, typer.Option("--queue", help="Leave it to the site's cron; 'job resume' waits for it.")
     ] = False,
+    allow: Annotated[
+        list[str], typer.Option("--allow", metavar="DANGER", help="not-whole: into a store what is left of lost files.")
+    ] = [],
     as_user: As = None,
     dry_run: Quietly = False,
 ) -> None:
@@ -87,6 +90,7 @@ def create(
         remove_remote=remove_remote,
         as_user=as_user,
         store=store,
+        allow=allow,
     )
     with closing(state.open_site()) as site:
         if dry_run:
@@ -151,6 +155,8 @@ def _print_made(state: State, results: Sequence[action.Done | action.NotDone]) -
         for result, row in zip(done, rows, strict=True):
             where = row.get("path") or _in_store(result) or naming.stored_word(result.made.file)
             size = output.size(result.made.file.size)
+            if result.stored is not None:
+                size = f"{output.size(result.stored.size)}, {output.size(result.stored.came)} of it new,"
             sys.stdout.write(f"{output.plain(where)}\n")
             kept = "removed from the site" if result.removed else naming.stored_word(result.made.file)
             output.remark(
@@ -163,6 +169,8 @@ def _print_made(state: State, results: Sequence[action.Done | action.NotDone]) -
             output.remark(state, f"note: its files were packed into it: {result.note}")
         for warning in result.made.warnings:
             output.warn(f"{result.course.shortname}: {warning}")
+        if result.stored is not None and result.stored.holes:
+            output.warn(f"{result.course.shortname} lacks the contents of some files ({len(result.stored.holes)})")
     Tried(
         "backups", [r.course.shortname for r in done], [(r.course, r.error) for r in failed]
     ).tell()

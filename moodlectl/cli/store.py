@@ -99,10 +99,10 @@ def list_(
         state, rows, ["id", "course", "date", "has_users", "size", "came", "filename"], spare=["has_users", "came"]
     )
     if state.output is Output.table:
-        apparent = output.size(sum(one.size for one in found))
-        output.remark(
-            state, f"{len(found)} backups, {apparent} as files, {output.size(keeping.used(of))} in {of.address}"
-        )
+        apparent = output.size(sum(one.size for one in shown))
+        whole = f"{output.size(keeping.used(of))} in {of.address}"
+        rest = whole if course is None else f"of {len(found)} in {of.address}"
+        output.remark(state, f"{len(shown)} backups, {apparent} as files, {rest}")
     for failed in broken:
         output.warn(failed.message)
 

@@ -112,6 +112,8 @@ def test_list_tells_what_they_would_be_and_what_they_take(run: Run, tmp_path: Pa
     assert len(run("-o", "json", "store", "list", "CHEM").json) == len(run("-o", "json", "store", "list", "id:7").json) == 1
     told = run("store", "list")
     assert "6 backups" in told.err and "BIO101" in told.out
+    told = run("store", "list", "NOPE")
+    assert (told.status, "0 backups" in told.err, "of 6 in" in told.err) == (0, True, True)
 
 
 def test_show_tells_what_only_one_needs(run: Run, tmp_path: Path) -> None:
@@ -242,9 +244,23 @@ def test_a_content_the_site_has_lost_is_no_silent_hole(run: Run, tmp_path: Path)
     assert done.status == 1
     error = json.loads(done.err)["error"]
     assert (error["code"], error["details"]["contents"]) == ("content_missing", [lost.sha1])
-    assert error["details"]["files"]
+    assert error["details"]["files"] and "--allow not-whole" in error["hint"]
     assert run("-o", "json", "store", "list").json == []
     assert run("-o", "json", "backup", "list", "RICH101").json == before
+    allowed = run("backup", "create", "RICH101", "--download", "store:", "--allow", "not-whole")
+    assert (allowed.status, "lacks the contents of some files (1)" in allowed.err) == (0, True), allowed.err
+    [kept] = run("-o", "json", "store", "list").json
+    assert kept["holes"] == [lost.sha1]
+    assert run("store", "verify").status == 0
+    other = ("store:" + str(tmp_path / "other-store"), "--allow", "not-whole")
+    [kept] = [one["entry"] for one in run("-o", "json", "backup", "create", "RICH101", "--download", *other).json]
+    assert kept["came"] == kept["contents"]["bytes"] + kept["xml"]
+    assert run("-o", "json", "backup", "list", "RICH101").json == before
+
+
+def test_what_may_be_lacking_is_said_only_where_it_means_something(run: Run, tmp_path: Path) -> None:
+    assert run("backup", "create", "RICH101", "--download", str(tmp_path), "--allow", "not-whole").status == 2
+    assert run("backup", "create", "RICH101", "--download", "store:", "--allow", "anything").status == 2
 
 
 def test_a_stored_backup_of_a_site_goes_into_the_store(run: Run) -> None:
