@@ -291,7 +291,7 @@ def _refuse_bad(taken: ContentsTaken, contents: Sequence[Content]) -> None:
     if taken.missing:
         raise Failed(
             f"The site the contents come from has lost {len(taken.missing)} of them: {', '.join(taken.missing[:3])}.",
-            "Its file pool is damaged. Bring back the files there, or do without them: --allow without-files.",
+            "Its file pool is damaged. Bring back the files there, or do without them: --allow without-files",
             code="content_missing",
             details={"contents": list(taken.missing)},
         )

@@ -96,7 +96,7 @@ def migrate(
     run = batch.Run(jobs, fail_fast, events)
     batch.check(state, run)
     source_name, target_name = state.site_config(from_site).name, state.site_config(to_site).name
-    if whole and (seed_only or limit_rate):
+    if whole and (seed_only or limit_rate is not None):
         raise UsageError("With --whole-backups no contents travel alone: leave out --seed-only and --limit-rate.")
     if addresses is not None:
         action.check_writable(addresses)
@@ -104,7 +104,7 @@ def migrate(
     options: dict[str, Any] = {"plan": str(plan.absolute()), "plan_sha1": read.sha1}
     options |= {"from": source_name, "to": target_name}
     options["guards"] = dict(state.site_config(to_site).guards)
-    if limit_rate:
+    if limit_rate is not None:
         options["limit_rate"] = parse_rate(limit_rate)
     if addresses is not None:
         options["addresses"] = str(addresses.absolute())

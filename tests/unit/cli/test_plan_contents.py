@@ -176,6 +176,28 @@ def test_a_content_the_old_site_has_lost_is_named_by_its_file(run: Run, tmp_path
     assert name in message
 
 
+def test_all_others_are_sent_ahead_when_the_old_site_has_lost_one_and_that_is_told_days_before(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moodlectl.actions.contents._BATCH", 1)
+    site = PracticeSite(tmp_path / "old")
+    course = site.course(CourseRef("shortname", "RICH101"))
+    every = site.pool().of_course(course.id)
+    lost, damaged = every[0], every[1]
+    site.store.content_path(lost.sha1).unlink()
+    site.store.content_path(damaged.sha1).unlink()
+    site.store.content_path(damaged.sha1).write_bytes(bytes(damaged.size))
+    site.close()
+    status, job, _ = move(run, tmp_path, "--seed-only")
+    assert (status, job["totals"]["failed"]) == (7, 1)
+    message = job["items"][0]["message"]
+    assert "All was sent but 2 contents" in message
+    assert held(tmp_path / "new") == len(every) - 2
+    plan = tmp_path / "move.toml"
+    plan.write_text(plan.read_text().replace("[defaults]", '[defaults]\nallow = ["without-files"]'))
+    assert move(run, tmp_path, "--seed-only")[0] == 0
+
+
 def test_a_rollover_packs_no_file_and_brings_them_all(run: Run, tmp_path: Path) -> None:
     run("site", "check", "old")
     before = {path.name for path in (tmp_path / "old" / "filedir").glob("??/*")}
@@ -188,4 +210,6 @@ def test_a_rollover_packs_no_file_and_brings_them_all(run: Run, tmp_path: Path) 
 
 def test_a_rate_that_is_none_and_words_that_cannot_go_together_are_refused(run: Run, tmp_path: Path) -> None:
     assert move(run, tmp_path, "--limit-rate", "fast")[0] == 2
+    assert move(run, tmp_path, "--limit-rate", "")[0] == 2  # of a script's variable that is not set
+    assert move(run, tmp_path, "--whole-backups", "--limit-rate", "")[0] == 2
     assert move(run, tmp_path, "--whole-backups", "--seed-only")[0] == 2
