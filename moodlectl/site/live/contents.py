@@ -25,9 +25,12 @@ class LivePool:
         return [Content(str(sha1), int(size)) for sha1, size in reply]
 
     def lacking(self, contents: Sequence[Content]) -> Sequence[Content]:
-        """Those the pool has not got (``file_system::is_file_readable_*``, 3.9 to 5.1). Reads only."""
+        """Those the pool has not got (``file_system::is_file_readable_*``, 3.9 to 5.1). Reads only.
+
+        Asked of none, the site still says whether it may be asked.
+        """
         found: list[Content] = []
-        for some in _some(contents):
+        for some in [*_some(contents)] or [()]:
             names = set(self._runner.ask("contents_lacking", _asked(some), acting=self._acting))
             found += [one for one in some if one.sha1 in names]
         return found
