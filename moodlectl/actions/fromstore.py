@@ -19,7 +19,7 @@ from moodlectl.site.port import Content, OnProgress, RestoreSource, Site, no_pro
 from moodlectl.store import Store, adding, exporting
 from moodlectl.store.entries import Entry
 from moodlectl.store.locks import reading
-from moodlectl.store.places import scratch
+from moodlectl.store.places import room, scratch
 
 if TYPE_CHECKING:
     from moodlectl.mbz import PoolFile
@@ -58,7 +58,7 @@ def at_hand(
         if whole:
             exporting.write(store, entry, path, scanning(on_progress), allow_holes=True)
         else:
-            with store.archive(entry) as lean:
+            with store.archive(entry) as lean, room(folder):
                 shutil.copyfile(lean, path)
         yield AtHand(str(path), entry)
 
@@ -107,7 +107,7 @@ def restorable(
             yield path
             return
         path = folder / files.safe_name(entry.filename)
-        with store.archive(entry) as lean:
+        with store.archive(entry) as lean, room(folder):
             shutil.copyfile(lean, path)
         with _sent(store, path, site, road, on_progress):
             yield path

@@ -20,7 +20,7 @@ from moodlectl.site.port import BackupFile, Content, Course, OnProgress, Progres
 from moodlectl.store import SCHEME, Store, adding, is_store, open_store
 from moodlectl.store.adding import Added, Intake, Origin
 from moodlectl.store.entries import Entry
-from moodlectl.store.places import is_address
+from moodlectl.store.places import is_address, room
 
 ENVIRONMENT: Final = "MOODLECTL_STORE"
 NOT_WHOLE: Final = "not-whole"
@@ -127,7 +127,7 @@ def _add_lean(store: Store, site: Site, file: BackupFile, on_progress: OnProgres
     pool = site.pool()
     with adding.intake(store) as coming:
         path = coming.folder / "without-files.mbz"
-        with path.open("wb") as out:
+        with room(coming.folder), path.open("wb") as out:
             if file.sha1 is None or not pool.backup_without_files(file, travelling.writer(out)):
                 return None
         carried = coming.take_apart(path)

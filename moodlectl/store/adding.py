@@ -16,6 +16,7 @@ from moodlectl.site.port import Content
 from moodlectl.store import entries
 from moodlectl.store.entries import Entry
 from moodlectl.store.locks import Lock, locked
+from moodlectl.store.places import room
 from moodlectl.store.pool import EMPTY, Batch
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Intake:
         found = list[Carried]()
         contents = self.folder / "contents"
         contents.mkdir()
-        with self.lean.open("wb") as out, Batch(self.store.place, contents) as batch:
+        with room(self.folder), self.lean.open("wb") as out, Batch(self.store.place, contents) as batch:
 
             def look(carried: Carried) -> None:
                 found.append(carried)
@@ -129,7 +130,8 @@ def finish(coming: Intake, origin: Origin, *, carries: bool, allow: Iterable[str
     _refuse(origin, report, _named(files, holes), frozenset(allow))
     contents = [Content(one.sha1, one.size) for one in files if one.sha1 not in set(holes)]
     listed = coming.folder / "contents.txt"
-    listed.write_bytes(entries.list_text(contents))
+    with room(coming.folder):
+        listed.write_bytes(entries.list_text(contents))
     entry = _entry(coming, origin, carries=carries, contents=contents, holes=holes, listed=listed)
     coming.lock.check()
     there = store.entry(entry.id)

@@ -14,7 +14,7 @@ from moodlectl.mbz.lean import write_whole
 from moodlectl.site.port import Content
 from moodlectl.store.adding import UNTIDY
 from moodlectl.store.entries import Entry, sha1_of
-from moodlectl.store.places import Folder, Place, elsewhere, lost
+from moodlectl.store.places import Folder, Place, elsewhere, lost, room
 
 if TYPE_CHECKING:
     from moodlectl.mbz.archive import ProgressBytes
@@ -33,7 +33,7 @@ def brought(place: Place, entry: Entry) -> Iterator[Path]:
         return
     with elsewhere() as folder:
         path = folder / "lean.mbz"
-        with path.open("wb") as out:
+        with room(folder), path.open("wb") as out:
             for piece in place.read(entry.archive, entry.lean_size):
                 out.write(piece)
         _check(path, entry)
@@ -55,11 +55,12 @@ def write(
 ) -> mbz.VerifyReport:
     """Write the backup as an ordinary one to a file that is not there yet, and read it once more to its last byte.
 
-    Raises Failed where something of it is lost or damaged, with the name of the file that has it; nothing stays then.
+    Raises Failed where something of it is lost or damaged, with the name of the file that has it, and Refused
+    ``no_space``; nothing stays then.
     """
     part = target.with_name(target.name + ".part")
     try:
-        with store.archive(entry) as lean, part.open("wb") as out:
+        with room(target.parent), store.archive(entry) as lean, part.open("wb") as out:
             if entry.carries:
                 _whole(store, entry, lean, out, progress)
             else:

@@ -277,6 +277,22 @@ def _told(path: Path) -> Iterator[None]:
         raise trouble(str(path), error) from error
 
 
+@contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """A disk that fills up while something is written into a folder, in words. Raises Refused ``no_space``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Refused(
+            f"There is no room in {folder}: {error.strerror}.",
+            "Free some space there, and do it again.",
+            code="no_space",
+            details={"path": str(folder)},
+        ) from error
+
+
 def trouble(address: str, error: OSError) -> MoodlectlError:
     """What a disk's trouble is for who uses the store."""
     why = error.strerror or str(error)

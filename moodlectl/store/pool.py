@@ -10,7 +10,7 @@ from typing import Final
 from moodlectl.errors import Failed, Refused
 from moodlectl.site.contents import arriving, packed
 from moodlectl.site.port import Content, ContentsTaken, OnProgress, Progress, no_progress
-from moodlectl.store.places import Place, lost
+from moodlectl.store.places import Place, lost, room
 
 CONTENTS: Final = "contents"
 EMPTY: Final = hashlib.sha1(b"", usedforsecurity=False).hexdigest()
@@ -133,7 +133,7 @@ class Batch:
         """One more; whether it was what it is called. Writes to the store, now and then."""
         path = self._folder / content.sha1
         digest, size = hashlib.sha1(usedforsecurity=False), 0
-        with path.open("wb") as out:
+        with room(self._folder), path.open("wb") as out:
             for piece in pieces:
                 size += len(piece)
                 if size > content.size:

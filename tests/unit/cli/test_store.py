@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -256,6 +257,27 @@ def test_a_content_the_site_has_lost_is_no_silent_hole(run: Run, tmp_path: Path)
     [kept] = [one["entry"] for one in run("-o", "json", "backup", "create", "RICH101", "--download", *other).json]
     assert kept["came"] == kept["contents"]["bytes"] + kept["xml"]
     assert run("-o", "json", "backup", "list", "RICH101").json == before
+
+
+def test_a_disk_that_fills_up_on_the_way_is_refused_in_words_and_nothing_is_left(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moodlectl.store import adding, exporting
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    nightly(run, tmp_path, 0)
+    there = sorted((tmp_path / "kept").rglob("*"))
+    other = make_backup(tmp_path / "other.mbz", {"b": b"b"})
+    monkeypatch.setattr(exporting, "write_whole", full)
+    monkeypatch.setattr(adding, "write_lean", full)
+    (tmp_path / "out").mkdir()
+    for words in (("store", "export", "BIO101", "-d", str(tmp_path / "out")), ("store", "add", str(other))):
+        done = run(*words)
+        assert (done.status, "There is no room in" in done.err) == (5, True), done.err
+    assert sorted((tmp_path / "kept").rglob("*")) == there
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_what_may_be_lacking_is_said_only_where_it_means_something(run: Run, tmp_path: Path) -> None:
