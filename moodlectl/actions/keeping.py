@@ -27,11 +27,11 @@ KINDS = ("prune", "export")
 
 @dataclass(frozen=True)
 class Shown:
-    """One backup of a store: what it holds, and the bytes that no other backup needs."""
+    """One backup of a store: what it holds, and the bytes that no other needs, None where another cannot be read."""
 
     entry: Entry
     manifest: Manifest
-    alone: int
+    alone: int | None
 
 
 def show(store: Store, entry: Entry) -> Shown:
@@ -40,8 +40,9 @@ def show(store: Store, entry: Entry) -> Shown:
 
     with store.archive(entry) as lean:
         held = as_kept(entry, mbz.inspect(lean))
-    others = [one for one in store.entries() if one.id != entry.id]
-    return Shown(entry, held, pruning.would_free(store, [entry], others).bytes)
+    found, broken = store.look()
+    others = [one for one in found if one.id != entry.id]
+    return Shown(entry, held, None if broken else pruning.would_free(store, [entry], others).bytes)
 
 
 def as_kept(entry: Entry, held: Manifest) -> Manifest:

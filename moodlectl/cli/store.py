@@ -126,7 +126,8 @@ def show(
     shown = keeping.show(of, of.find(entry))
     record = entries.record(shown.entry)
     if state.output is Output.table:
-        output.emit_one(state, {**_flat(record), "only_it_needs": output.size(shown.alone)})
+        alone = "not known, another entry is damaged" if shown.alone is None else output.size(shown.alone)
+        output.emit_one(state, {**_flat(record), "only_it_needs": alone})
         manifests.items(state, shown.manifest)
     else:
         output.emit_one(state, {**record, "alone": shown.alone, "manifest": shown.manifest.as_dict()})
@@ -169,7 +170,8 @@ def verify(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Take damaged contents away, so that the next backup brings good ones; mend lists."
+            "--repair",
+            help="Take damaged contents away, so that the next backup brings good ones; mend lists and entries.",
         ),
     ] = False,
 ) -> None:

@@ -152,7 +152,8 @@ def _refuse_other_things(place: Place) -> None:
             continue
         raise Refused(
             f"{place.address} is no store, and not empty: {name} lies there.",
-            "Name a folder of its own for the store.",
+            "Name a folder of its own for the store. If it was one, its mark is lost: write "
+            f'{{"moodlectl-store": {FORMAT}}} into {MARK} there.',
             code="not_a_store",
         )
 

@@ -148,6 +148,27 @@ def finish(coming: Intake, origin: Origin, *, carries: bool, allow: Iterable[str
     return Added(entry, new=True)
 
 
+def entered_anew(coming: Intake, number: str, *, listed_none: bool) -> Entry:
+    """The entry of a backup whose own is damaged, made of its archive, which lies at ``coming.lean``.
+
+    What the file was called, and its size, is lost with it; what it lacked when it came is told as missing from now on.
+    ``listed_none``: its list had no contents, as that of a backup made without files. Writes to the store. Raises
+    Refused where the archive is not whole.
+    """
+    store, origin = coming.store, Origin(number, f"backup-{number[:10]}.mbz")
+    _refuse(origin, mbz.verify(coming.lean), (), frozenset())
+    contents = [Content(one.sha1, one.size) for one in needed_by(coming.lean)]
+    carries = not listed_none or not store.pool.lacking(contents)
+    contents = contents if carries else []
+    listed = coming.folder / "contents.txt"
+    listed.write_bytes(entries.list_text(contents))
+    entry = _entry(coming, origin, carries=carries, contents=contents, holes=(), listed=listed)
+    coming.lock.check()
+    store.place.put([(listed, entry.listed)])
+    store.place.save(entries.name_of(number), entries.written(entry))
+    return entry
+
+
 def _entry(
     coming: Intake, origin: Origin, *, carries: bool, contents: Sequence[Content], holes: tuple[str, ...], listed: Path
 ) -> Entry:

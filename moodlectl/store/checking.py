@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -14,9 +14,9 @@ from moodlectl.errors import Failed, MoodlectlError
 from moodlectl.mbz import printable
 from moodlectl.site.port import Content, OnProgress, Progress, no_progress
 from moodlectl.store import entries
-from moodlectl.store.adding import UNTIDY, needed_by
+from moodlectl.store.adding import UNTIDY, Intake, entered_anew, needed_by
 from moodlectl.store.entries import Entry
-from moodlectl.store.locks import locked, reading
+from moodlectl.store.locks import Lock, locked, reading
 from moodlectl.store.pool import CONTENTS
 from moodlectl.store.uses import Uses
 
@@ -78,14 +78,17 @@ def check(store: Store, on_progress: OnProgress = no_progress, *, repair: bool =
     """Read everything in the store, and name what is missing or damaged. Reads only.
 
     ``repair`` takes damaged contents away, so that the next backup that has them brings good ones, and writes lists of
-    contents anew that are not what they were. Raises Refused ``store_busy``, Unreachable.
+    contents and entries anew that are not what they were. Raises Refused ``store_busy``, Unreachable.
     """
     found = Checked()
-    with _held(store, repair=repair), Uses() as good, Uses() as bad, Uses() as used:
+    with _held(store, repair=repair) as lock, Uses() as good, Uses() as bad, Uses() as used:
         _contents(store, found, good, bad, on_progress)
         if repair:
             _drop(store, found, bad)
         there, broken = store.look()
+        if lock is not None and broken:
+            _mend_entries(store, lock, found, broken)
+            there, broken = store.look()
         found.problems += [failed.message for failed in broken]
         for number, entry in enumerate(there):
             on_progress(Progress("backups", number, len(there)))
@@ -99,13 +102,13 @@ def check(store: Store, on_progress: OnProgress = no_progress, *, repair: bool =
 
 
 @contextmanager
-def _held(store: Store, *, repair: bool) -> Iterator[None]:
+def _held(store: Store, *, repair: bool) -> Iterator[Lock | None]:
     if repair:
-        with locked(store.place, exclusive=True):
-            yield
+        with locked(store.place, exclusive=True) as lock:
+            yield lock
     else:
         with reading(store.place):
-            yield
+            yield None
 
 
 def _contents(store: Store, found: Checked, good: Uses, bad: Uses, on_progress: OnProgress) -> None:
@@ -124,6 +127,25 @@ def _contents(store: Store, found: Checked, good: Uses, bad: Uses, on_progress: 
             found.contents += 1
             found.bytes += size
             (good if digest.hexdigest() == name[2] else bad).add([Content(name[2], size)])
+
+
+def _mend_entries(store: Store, lock: Lock, found: Checked, broken: Sequence[Failed]) -> None:
+    """Write entries anew that are damaged, where all else of their backups is whole."""
+    for failed in broken:
+        number = str(failed.details.get("name", "")).split("/")[1:2]
+        if failed.code != "store_damaged" or not number:
+            continue
+        try:
+            with store.place.incoming() as folder:
+                coming = Intake(store, lock, folder)
+                with coming.lean.open("wb") as out:
+                    for piece in store.place.read(f"{entries.folder_of(number[0])}/backup.mbz"):
+                        out.write(piece)
+                listed = [data for _, data in store.place.load([f"{entries.folder_of(number[0])}/contents.txt"])]
+                entry = entered_anew(coming, number[0], listed_none=listed == [b""])
+        except MoodlectlError:
+            continue  # it is told as damaged
+        found.repaired.append(f"The entry of {printable(entry.shortname)}, {entry.when:%Y-%m-%d}, was written anew.")
 
 
 def _drop(store: Store, found: Checked, bad: Uses) -> None:

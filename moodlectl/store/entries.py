@@ -106,7 +106,8 @@ def read(name: str, data: bytes) -> Entry:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Failed(
             f"{name} in the store is damaged: {error}.",
-            "Bring that file back from a copy of the store, or delete it: then the backup is no part of it any more.",
+            "'moodlectl store verify --repair' writes it anew from the backup itself, where that is whole. Or delete "
+            "that file: then the backup is no part of the store any more.",
             code="store_damaged",
             details={"name": name},
         ) from error

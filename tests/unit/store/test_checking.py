@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from moodlectl.store import Store, checking, entries
+from moodlectl.store import Store, checking, entries, exporting
 from moodlectl.store.entries import Entry
 from moodlectl.store.pool import name_of
 from tests.backups import DAY, make_backup, sha1
@@ -80,6 +80,42 @@ def test_a_damaged_entry_is_told(store: Store, tmp_path: Path) -> None:
     store.place.save(entries.name_of(one.id), b"{")
     found = checking.check(store)
     assert (len(found.problems), found.backups) == (1, 1)
+
+
+def test_a_damaged_entry_is_written_anew_from_its_backup(store: Store, tmp_path: Path) -> None:
+    one, other = two(store, tmp_path)
+    for data in (b"{", b"", b'{"format": 1}'):
+        store.place.save(entries.name_of(one.id), data)
+        assert checking.check(store, repair=True).repaired
+        whole(store)
+    again = store.find(one.id)
+    assert (again.course_id, again.date, again.contents, again.list_sha1, again.lean_sha1) == (
+        one.course_id, one.date, one.contents, one.list_sha1, one.lean_sha1,
+    )  # fmt: skip
+    exporting.write(store, again, tmp_path / "again.mbz")
+    assert store.find(other.id) == other
+
+
+def test_a_content_that_is_gone_when_an_entry_is_written_anew_is_a_hole_that_is_told(
+    store: Store, tmp_path: Path
+) -> None:
+    one, _ = two(store, tmp_path)
+    lost = next(iter(entries.contents_of(store.place, one)))
+    store.place.remove([name_of(lost.sha1)])
+    store.place.save(entries.name_of(one.id), b"{")
+    found = checking.check(store, repair=True)
+    assert lost.sha1 in {hole.sha1 for hole in found.holes}
+    assert not checking.check(store).ok
+
+
+def test_an_entry_whose_backup_is_damaged_too_stays_told(store: Store, tmp_path: Path) -> None:
+    one, _ = two(store, tmp_path)
+    store.place.save(entries.name_of(one.id), b"{")
+    damage(store, tmp_path, one.archive, b"nonsense")
+    found = checking.check(store, repair=True)
+    assert len(found.problems) == 1 and not found.repaired
+    store.place.save(entries.name_of(one.id), b'{"format": 9}')
+    assert len(checking.check(store, repair=True).problems) == 1
 
 
 def test_contents_that_belong_to_no_backup_are_counted_and_no_hole(store: Store, tmp_path: Path) -> None:
