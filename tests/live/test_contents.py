@@ -37,6 +37,24 @@ foreach ($rows as $row) {
 }
 echo 'FILES:' . json_encode($all);
 """
+# A picture of somebody's that no other file is like; none with 0 bytes.
+PICTURE = """
+$context = context_user::instance($DB->get_field('user', 'id', ['username' => $arguments['username']], MUST_EXIST));
+$record = ['contextid' => $context->id, 'component' => 'user', 'filearea' => 'icon', 'itemid' => 0, 'filepath' => '/',
+    'filename' => 'f9.png'];
+get_file_storage()->delete_area_files($context->id, 'user', 'icon', 0);
+if ($arguments['bytes']) {
+    $file = get_file_storage()->create_file_from_string($record, random_bytes($arguments['bytes']));
+    echo 'SHA1:' . $file->get_contenthash();
+}
+"""
+CUT_SHORT = """
+$sha1 = $arguments['sha1'];
+$path = $CFG->dataroot . '/filedir/' . substr($sha1, 0, 2) . '/' . substr($sha1, 2, 2) . "/$sha1";
+$bytes = file_get_contents($path);
+unlink($path);
+file_put_contents($path, substr($bytes, 0, -1));
+"""
 
 
 @dataclass
@@ -106,6 +124,42 @@ def test_what_is_sent_ahead_is_held_until_its_courses_come(desk: Desk) -> None:
     [item] = desk.migrate(plan)["items"]
     assert (item["facts"]["contents_sent"], item["state"]) == (0, "done")
     assert desk.run("-o", "json", "site", "contents", "new").json == []
+
+
+def test_pictures_of_people_go_ahead_too_and_one_that_was_cut_short_since_comes_again(desk: Desk) -> None:
+    plan = desk.plan("CONTENTS-PICTURE")
+    sha1 = desk.old.php(PICTURE, username="student1", bytes=40_001).rsplit("SHA1:", 1)[1].strip()
+    try:
+        assert desk.migrate(plan, "--dry-run")["totals"]["bytes_missing"] >= 40_001
+        desk.migrate(plan, "--seed-only")
+        held = {one["sha1"] for one in desk.run("-o", "json", "site", "contents", "new", "--unclaimed").json}
+        assert sha1 in held
+        made = desk.run(
+            "--site", "old", "-o", "json", "backup", "create", "RICH101", "--without", "files",
+            "--download", str(desk.folder), "--remove-remote",
+        )  # fmt: skip
+        assert made.status == 0, made.stderr
+        desk.new.php(CUT_SHORT, sha1=sha1)
+        words = ("restore", made.json[0]["path"], "--new", f"id:{desk.category}", "--shortname", "CONTENTS-SHORT")
+        refused = desk.run("--site", "new", "-o", "json", "-y", *words, "--map", "admin=admin")
+        assert refused.status == 5, refused.stderr
+        assert json.loads(refused.stderr.splitlines()[-1])["error"]["code"] == "without-files", refused.stderr
+        assert "f9.png" in refused.stderr
+        [item] = desk.migrate(plan)["items"]
+        assert (item["state"], item["facts"]["contents_sent"]) == ("done", 1)
+    finally:
+        desk.old.php(PICTURE, username="student1", bytes=0)
+
+
+def test_who_may_not_ask_the_pools_takes_the_ordinary_way_and_is_told_why(
+    desk: Desk,
+) -> None:
+    for name, site in (("old", desk.old), ("new", desk.new)):
+        assert desk.run("site", "remove", name, "-y").status == 0
+        desk.run.add_site(name, site, token="manager1")
+    told = desk.migrate(desk.plan("CONTENTS-MANAGER"), "--dry-run")
+    assert told["totals"]["bytes_missing"] is None
+    assert "moodle/site:config" in " ".join(told["notes"]), told["notes"]
 
 
 def test_a_rollover_writes_no_byte_of_a_file_anew(moodlectl: Command, moodle: rig.LiveMoodle, tmp_path: Path) -> None:
