@@ -6,14 +6,34 @@
  * form would, and store it where Moodle stores such backups. A deed: one PHP process for it alone.
  */
 function moodlectl_call_backup(array $params, moodlectl_io $io) {
-    global $USER;
+    global $CFG;
     moodlectl_backup_load();
     $course = moodlectl_require_backup($params['course_id']);
-    $started = microtime(true);
     $deed = moodlectl_deed_open($params, 'backup', $io);
-    $settings = isset($params['settings']) ? $params['settings'] : [];
     moodlectl_end_on_signals();
-    $temp = moodlectl_backup_temp($course);
+    $usual = $CFG->backuptempdir;
+    try {
+        return moodlectl_backup_make($params, $io, $deed, $course, moodlectl_backup_is_small($params));
+    } catch (moodlectl_memory_full $full) {
+        $CFG->backuptempdir = $usual;
+        return moodlectl_backup_make($params, $io, $deed, $course, false);
+    }
+}
+
+/** Whether a backup has nothing in it that may be large: neither files nor logs nor histories. */
+function moodlectl_backup_is_small(array $params) {
+    global $CFG;
+    $settings = isset($params['settings']) ? $params['settings'] : [];
+    return isset($settings['files']) && !$settings['files'] && empty($settings['logs']) && empty($settings['grade_histories'])
+        && empty($CFG->keeptempdirectoriesonbackup) && !moodlectl_spent::$plain;
+}
+
+/** The backup itself, its little files in memory where it is small and the host can. */
+function moodlectl_backup_make(array $params, moodlectl_io $io, moodlectl_deed $deed, $course, $small) {
+    global $USER;
+    $started = microtime(true);
+    $settings = isset($params['settings']) ? $params['settings'] : [];
+    $temp = ($small ? moodlectl_backup_memory($deed) : null) ?: moodlectl_backup_temp($course);
     $deed->note(['directories' => [basename($temp)]]);
     $controller = new backup_controller(backup::TYPE_1COURSE, $course->id, backup::FORMAT_MOODLE,
         backup::INTERACTIVE_YES, backup::MODE_GENERAL, $USER->id);
@@ -52,6 +72,11 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
         $warnings = moodlectl_backup_warnings($results, $run, $course);
     } catch (Throwable $problem) {
         moodlectl_backup_take_back($run);
+        if ($problem instanceof moodlectl_memory_full) {
+            backup_controller_dbops::drop_backup_ids_temp_table($run->backupid);
+            $GLOBALS['moodlectl_backup_name_lock']->release();
+            throw $problem;
+        }
         $problem = moodlectl_backup_failed($problem, $run);
         $deed->failed($problem);
         throw $problem;
@@ -79,6 +104,22 @@ function moodlectl_call_backup(array $params, moodlectl_io $io) {
 function moodlectl_backup_temp($course) {
     global $CFG;
     $temp = make_backup_temp_directory('moodlectl-' . $course->id . '-' . random_string(20));
+    $CFG->backuptempdir = $temp;
+    return $temp;
+}
+
+/** The same in memory, where the host has room for far more than such a backup takes; null where it has not. */
+function moodlectl_backup_memory(moodlectl_deed $deed) {
+    global $CFG;
+    $temp = moodlectl_memory_directory(moodlectl_memory_watch::MOST / 2);
+    if ($temp === null) {
+        return null;
+    }
+    $deed->note(['memory' => $temp]); // Before it is made: a kill in between is cleared up, too.
+    if (!@mkdir($temp, 0700)) {
+        return null;
+    }
+    moodlectl_memory_watch::begin($temp);
     $CFG->backuptempdir = $temp;
     return $temp;
 }
@@ -195,6 +236,7 @@ function moodlectl_backup_progress(moodlectl_io $io) {
                 if (self::$io->client_gone()) {
                     throw new moodlectl_error('failed', 'client_gone', 'Whoever asked for this has gone away.');
                 }
+                moodlectl_memory_watch::look();
                 $range = $this->get_progress_proportion_range();
                 if (self::$deed) {
                     self::$deed->step('executing', round(1000 * $range[0]));

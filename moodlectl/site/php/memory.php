@@ -2,6 +2,39 @@
 // A directory in memory for a small backup that is unpacked: thousands of little files, for whose names and inodes a disk's
 // file system takes longer than everything else takes that is done to them.
 
+/** What is written there has become more than was thought; it is begun again on the disk. */
+final class moodlectl_memory_full extends Exception {
+}
+
+/** Has a look, now and then, at how much is written there. */
+final class moodlectl_memory_watch {
+    /** How much may be written, in bytes; four times as much has to be free. */
+    const MOST = 256 << 20;
+    /** @var string|null */
+    private static $directory = null;
+    /** @var float free bytes at the beginning */
+    private static $free = 0.0;
+    /** @var float when it was looked at */
+    private static $looked = 0.0;
+
+    public static function begin($directory) {
+        self::$directory = $directory;
+        self::$free = (float)@disk_free_space($directory);
+    }
+
+    public static function look() {
+        if (self::$directory === null || microtime(true) - self::$looked < 0.2) {
+            return;
+        }
+        self::$looked = microtime(true);
+        $free = @disk_free_space(self::$directory);
+        if ($free === false || self::$free - $free > self::MOST) {
+            self::$directory = null;
+            throw new moodlectl_memory_full('Too much is written for it to stay in memory.');
+        }
+    }
+}
+
 /**
  * A new private directory in memory with room for that many bytes eight times over; null where the host has none. What a
  * killed process has left there is removed by moodlectl_settle_files, else after a day by whoever comes next.
