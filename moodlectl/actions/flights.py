@@ -76,8 +76,7 @@ class Flight:
 
 
 class Worker:
-    """A thread with the sites it has opened. A course is handed to the same one again if that can be: what it has asked
-    of a site still waits there for the next question."""
+    """A thread that calls steps. A course is handed to the same one again if that can be."""
 
     def __init__(self, number: int, work: Callable[[queue.SimpleQueue[Flight | None]], None]) -> None:
         self.tasks: queue.SimpleQueue[Flight | None] = queue.SimpleQueue()
@@ -86,7 +85,11 @@ class Worker:
 
 
 class Hands:
-    """What the engine lends to every step: the ledger, a site for each thread, folders, and an ear for progress."""
+    """What the engine lends to every step: the ledger, sites, folders, and an ear for progress.
+
+    A site is lent to one thread at a time, from its first question to the step's end; what has been asked there still
+    waits for the next question.
+    """
 
     def __init__(
         self,
@@ -103,6 +106,8 @@ class Hands:
         self._on_event = on_event
         self._ear = threading.Lock()
         self._here = threading.local()
+        self._lot = threading.Lock()
+        self._open: dict[str, list[Site]] = {}  # sites nobody needs at the moment
         self.calm: deque[str] = deque()
         self._last: dict[int, tuple[str, float]] = {}
 
@@ -119,14 +124,23 @@ class Hands:
         return self._folder / str(seq)
 
     def site(self, name: str) -> Site:
-        """The site of that name, open for this thread alone."""
+        """The site of that name, lent to this thread until its step has ended."""
         sites: dict[str, Site] = self._here.__dict__.setdefault("sites", {})
         if name not in sites:
+            with self._lot:
+                open_ones = self._open.get(name)
+                found = open_ones.pop() if open_ones else None
             try:
-                sites[name] = self._opener(name)
+                sites[name] = found or self._opener(name)
             except MoodlectlError as error:
                 raise NotOpened(name, error) from error
         return sites[name]
+
+    def give_back(self) -> None:
+        """This thread's step has ended: whoever needs its sites next finds them open."""
+        with self._lot:
+            for name, site in self._here.__dict__.pop("sites", {}).items():
+                self._open.setdefault(name, []).append(site)
 
     def drop_site(self, name: str | None) -> None:
         """Open it anew next time: its connections may be gone."""
@@ -135,8 +149,11 @@ class Hands:
             _close(site)
 
     def close_sites(self) -> None:
-        """Close what this thread has opened."""
-        for site in self._here.__dict__.pop("sites", {}).values():
+        """Close what nobody needs any more."""
+        self.give_back()
+        with self._lot:
+            sites, self._open = self._open, {}
+        for site in (site for open_ones in sites.values() for site in open_ones):
             _close(site)
 
     def progress(self, flight: Flight, progress: Progress) -> None:
@@ -212,6 +229,8 @@ def attempt(flight: Flight, hands: Hands, job: int, options: Mapping[str, Any]) 
         flight.error = error
         if isinstance(error, MoodlectlError):
             hands.drop_site(step.site)
+    finally:
+        hands.give_back()
 
 
 def _busy(site: Site, limits: Limits) -> tuple[str, bool]:

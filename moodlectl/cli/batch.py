@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +20,7 @@ from moodlectl.errors import Failed, MoodlectlError, OutcomeUnknown, SomeFailed,
 if TYPE_CHECKING:
     from moodlectl.actions import engine
     from moodlectl.actions.steps import Planned, Recipe
+    from moodlectl.site.port import Site
 
 Jobs = Annotated[
     int,
@@ -36,11 +37,20 @@ LISTED = 100
 
 @dataclass(frozen=True)
 class Run:
-    """How a batch is to run, from the options ``--jobs``, ``--fail-fast`` and ``--events``."""
+    """How a batch is to run, from the options ``--jobs``, ``--fail-fast`` and ``--events``.
+
+    ``sites`` are open already, from planning: the batch goes on with them, and closes them at its end.
+    """
 
     jobs: int = 4
     fail_fast: bool = False
     events: bool = False
+    sites: Mapping[str, Site] = field(default_factory=dict)
+
+    def opener(self, state: State) -> Callable[[str], Site]:
+        """What opens a site for the batch."""
+        there = dict(self.sites)
+        return lambda name: there.pop(name, None) or state.open_site(name)
 
 
 def drive(
@@ -96,7 +106,7 @@ def go(state: State, job: int, recipe: Recipe, run: Run) -> None:
     stop = engine.Stop()
     with _way_on_told(job):
         with listening.listener(state, recipe.kind, events=run.events) as hear, _signals_stop(stop):
-            around = engine.Around(state.open_site, hear, stop)
+            around = engine.Around(run.opener(state), hear, stop)
             ended = engine.run(job, recipe, terms, around)
         with suppress(BrokenPipeError):  # the exit status tells the truth even if nobody reads the table
             if not run.events:

@@ -64,7 +64,7 @@ def rollover(
         if dry_run:
             _preview(state, read, found, (site, site), run, _unfinished(recipe, options))
             return
-    _run(state, recipe, found, options, run)
+        _run(state, recipe, found, options, replace(run, sites={name: site}))
 
 
 def migrate(
@@ -110,6 +110,7 @@ def migrate(
         options["addresses"] = str(addresses.absolute())
     recipe: Recipe = seeding.Seed(options) if seed_only else action.Migrate(options)
     with closing(state.open_site(source_name)) as source, closing(state.open_site(target_name)) as target:
+        run = replace(run, sites={source_name: source, target_name: target})
         at, to = (info.identifier_hash or info.url for info in (source.info(), target.info()))
         moved = True
         try:

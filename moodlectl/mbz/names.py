@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -40,6 +41,16 @@ def check_name(name: str, limits: Limits = LIMITS) -> str:
     Raises Refused ``hostile_path`` for an absolute name, ``..``, a backslash, a drive letter, an empty part
     or an endless name, and ``hostile_name`` for control characters and terminal escapes.
     """
+    return _checked(name) if limits is LIMITS else _check(name, limits)
+
+
+@functools.lru_cache(maxsize=8192)
+def _checked(name: str) -> str:
+    """The same names go by in every walk through a backup."""
+    return _check(name, LIMITS)
+
+
+def _check(name: str, limits: Limits) -> str:
     shown = name if len(name) <= 120 else name[:117] + "..."
     if not is_printable(name):
         raise refuse("hostile_name", f"A member's name holds control characters: {shown}", name=shown)

@@ -7,6 +7,7 @@ refused.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -209,7 +210,11 @@ class TarStream:
                 elif kind == b"x":
                     pax = _pax(body)
                 continue
-            entry = self._entry(header, size, long_name or pax.get("path"), pax)
+            if extras:
+                entry = _entry(header, size, long_name or pax.get("path"), pax)
+            else:
+                entry = _plain_entry(header)
+            self._left, self._padding, self._current = entry.size, -entry.size % BLOCK, entry.name
             plain = not extras and kind != b"5" and not header[345]
             if self._left_out and plain and self._left_out(_plain(header)):
                 self._left = self._padding = 0
@@ -218,25 +223,6 @@ class TarStream:
             long_name, pax = None, {}
             self._pass_rest()
         self._drain()
-
-    def _entry(self, header: bytes, size: int, name: str | None, pax: dict[str, str]) -> TarEntry:
-        kind, given = header[156:157], name
-        name = given or _ustar_name(header)
-        if kind not in (b"0", b"\x00", b"5"):
-            what = _KINDS.get(kind, "of a kind Moodle never writes")
-            raise refuse("hostile_link", f"A member of the backup is {what}: {name}", name=name)
-        if any(key.startswith("GNU.sparse") for key in pax):
-            raise refuse("hostile_tar", f"A member of the backup is a sparse file: {name}", name=name)
-        if "size" in pax:
-            if not pax["size"].isdecimal() or len(pax["size"]) > 18:
-                raise refuse("hostile_size", f"A member's size is no size: {name}", name=name)
-            size = int(pax["size"])
-        _check_stories(header, name, size, given)
-        is_dir = kind == b"5" or name.endswith("/")
-        if is_dir and size:
-            raise refuse("hostile_size", f"A folder with content: {name}", name=name)
-        self._left, self._padding, self._current = size, -size % BLOCK, name
-        return TarEntry(name, size, "dir" if is_dir else "file")
 
     def _header(self) -> bytes | None:
         """The next header block, or None at the end of the archive."""
@@ -250,7 +236,7 @@ class TarStream:
             return None
         if len(block) < BLOCK and self._current:
             raise truncated("The backup is cut short between two members.")
-        if block[257:262] != b"ustar" or _number(block[148:156]) != _checksum(block):
+        if not _is_header(block):
             raise Refused(
                 "The backup is no tar archive inside, or its headers are damaged.",
                 "Take another copy of the file, or check that Moodle wrote it.",
@@ -277,6 +263,40 @@ class TarStream:
         """Reads on to the end, so that the gzip checksum is checked, counting what is not padding."""
         while block := self._stream.take(64 * BLOCK):
             self.after_end += len(block) - block.count(0)
+
+
+# A backup is walked through several times, each time past the same thousands of headers: what was found of one is kept.
+_HEADERS = 8192
+
+
+@functools.lru_cache(maxsize=_HEADERS)
+def _is_header(block: bytes) -> bool:
+    return block[257:262] == b"ustar" and _number(block[148:156]) == _checksum(block)
+
+
+@functools.lru_cache(maxsize=_HEADERS)
+def _plain_entry(header: bytes) -> TarEntry:
+    """The entry of a header without extended ones before it."""
+    return _entry(header, _number(header[124:136]), None, {})
+
+
+def _entry(header: bytes, size: int, name: str | None, pax: dict[str, str]) -> TarEntry:
+    kind, given = header[156:157], name
+    name = given or _ustar_name(header)
+    if kind not in (b"0", b"\x00", b"5"):
+        what = _KINDS.get(kind, "of a kind Moodle never writes")
+        raise refuse("hostile_link", f"A member of the backup is {what}: {name}", name=name)
+    if any(key.startswith("GNU.sparse") for key in pax):
+        raise refuse("hostile_tar", f"A member of the backup is a sparse file: {name}", name=name)
+    if "size" in pax:
+        if not pax["size"].isdecimal() or len(pax["size"]) > 18:
+            raise refuse("hostile_size", f"A member's size is no size: {name}", name=name)
+        size = int(pax["size"])
+    _check_stories(header, name, size, given)
+    is_dir = kind == b"5" or name.endswith("/")
+    if is_dir and size:
+        raise refuse("hostile_size", f"A folder with content: {name}", name=name)
+    return TarEntry(name, size, "dir" if is_dir else "file")
 
 
 def _checksum(header: bytes) -> int:

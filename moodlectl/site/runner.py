@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from moodlectl.errors import Unreachable
 from moodlectl.site.port import OnProgress, no_progress
-from moodlectl.site.session import Hello, Session, Start
+from moodlectl.site.session import Hello, Manner, Session, Start
 from moodlectl.site.shell import Shell
 
 __all__ = ["Hello", "Runner", "had_begun"]
@@ -69,6 +69,7 @@ class Runner:
         self.code_cache = True
         self._lock = threading.Lock()
         self._idle: list[tuple[str | None, Session, float]] = []
+        self._changes = 0  # how often a deed of ours has changed a course
         self._hello: Hello | None = None
         self._ending: list[threading.Thread] = []
 
@@ -130,9 +131,7 @@ class Runner:
             _note(error, begun=session.begun)
             raise
         finally:
-            # Where it failed, what they remember of the site, such as its locks, may be what was wrong.
-            if not clean or call not in _CHANGES_NO_COURSE:
-                self._end_idle()
+            self._changed(call, clean=clean)
             if clean and call in _BRIEF:
                 self._give_back(acting, session)
             elif clean:
@@ -145,7 +144,7 @@ class Runner:
         """A deed in a session that has answered before. Raises _Gone where that had ended before it was asked."""
         clean = False
         try:
-            result = session.call(call, params, deed=True)
+            result = session.call(call, params, manner=Manner(deed=True, fresh=self._is_stale(session)))
             clean = True
             return result
         except BaseException as error:
@@ -154,8 +153,7 @@ class Runner:
                 raise _Gone from error
             raise
         finally:
-            if not clean or call not in _CHANGES_NO_COURSE:
-                self._end_idle()
+            self._changed(call, clean=clean)
             if clean:
                 self._give_back(acting, session)
             else:
@@ -196,7 +194,8 @@ class Runner:
         with self._session(acting) as session:
             used = session.answered > 0
             try:
-                return session.call(call, params, sink=watched, on_progress=on_progress)
+                manner = Manner(fresh=self._is_stale(session))
+                return session.call(call, params, sink=watched, on_progress=on_progress, manner=manner)
             except Unreachable:
                 if not used or passed:
                     raise
@@ -239,6 +238,22 @@ class Runner:
             return
         with self._lock:
             self._idle.append((acting, session, time.monotonic()))
+
+    def _changed(self, call: str, *, clean: bool) -> None:
+        """A deed has ended: what idle sessions remember of courses is no longer true.
+
+        Where it failed, what they remember of the site, such as its locks, may be what was wrong: they end.
+        """
+        if not clean:
+            self._end_idle()
+        elif call not in _CHANGES_NO_COURSE:
+            self._changes += 1
+
+    def _is_stale(self, session: Session) -> bool:
+        """Whether a session has last answered before the latest change, and is to forget; it is asked now."""
+        stale = session.answered > 0 and session.changes != self._changes
+        session.changes = self._changes
+        return stale
 
     def _end_idle(self) -> None:
         with self._lock:

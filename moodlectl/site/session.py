@@ -85,11 +85,24 @@ class Start:
     code_cache: str | None = ""
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How a request is to be taken. ``deed`` is for one that changes something in a session that was not started for
+    it: the host looks first whether it is in a state to be written to. ``fresh``: it forgets first what it remembers of
+    courses."""
+
+    deed: bool = False
+    fresh: bool = False
+
+
+PLAIN: Final = Manner()
+
+
 class Session:
     """A PHP process that has started Moodle and waits for requests. Raises what its host reports.
 
-    ``hello`` is what it greeted with. One request at a time; after an exception other than an error the host
-    reported, the session is ``broken`` and good for nothing but ``end``.
+    ``hello`` is what it greeted with; ``changes`` is for its runner to keep count with. One request at a time; after an
+    exception other than an error the host reported, the session is ``broken`` and good for nothing but ``end``.
     """
 
     def __init__(self, start: Start) -> None:
@@ -104,6 +117,7 @@ class Session:
         self._deed = start.deed
         self.broken = False
         self.answered = 0
+        self.changes = 0
         self._greeted = False
         began = time.monotonic()
         self._process = start.shell.start(program.command(start.php, start.code_cache or ""))
@@ -133,16 +147,13 @@ class Session:
         sink: Callable[[bytes], None] | None = None,
         source: Iterable[bytes] | None = None,
         on_progress: OnProgress | None = None,
-        deed: bool = False,
+        manner: Manner = PLAIN,
     ) -> Any:
-        """Ask one thing and wait for its result; file content goes to ``sink`` and comes from ``source``.
-
-        ``deed`` is for one that changes something in a session that was not started for it: the host looks first
-        whether it is in a state to be written to.
-        """
-        self._deed = deed or self._start.deed
+        """Ask one thing and wait for its result; file content goes to ``sink`` and comes from ``source``."""
+        self._deed = manner.deed or self._start.deed
         self.begun = False
-        self._send([frames.request({"call": name, "params": params, "deed": deed})], source)
+        asked = {"call": name, "params": params, "deed": manner.deed, "fresh": manner.fresh}
+        self._send([frames.request(asked)], source)
         self.broken = True  # until the answer is there
         began = time.monotonic()
         try:

@@ -435,6 +435,18 @@ function moodlectl_hello(moodlectl_io $io, $config, $cached) {
     ] + moodlectl_state();
 }
 
+/**
+ * Forgets what this process remembers of courses, contexts and rights, which another has changed meanwhile
+ * (course/modlib.php, lib/accesslib.php, cache/classes/factory.php, 3.9 to 5.1).
+ */
+function moodlectl_forget() {
+    get_fast_modinfo(0, 0, true);
+    accesslib_clear_all_caches(true);
+    // Until 4.4 it had no namespace.
+    $factory = class_exists('core_cache\factory') ? 'core_cache\factory' : 'cache_factory';
+    $factory::instance()->reset_cache_instances();
+}
+
 /** The state of the site that a deed is refused for, as it is now. */
 function moodlectl_state() {
     global $CFG;
@@ -484,6 +496,9 @@ function moodlectl_serve(moodlectl_io $io) {
             $function = 'moodlectl_call_' . $call;
             if (!preg_match('/^[a-z][a-z0-9_]*$/', $call) || !function_exists($function)) {
                 throw new moodlectl_error('usage', 'unknown_call', "There is no call '$call'.");
+            }
+            if (!empty($request['fresh'])) {
+                moodlectl_forget();
             }
             if (!empty($request['deed'])) {
                 moodlectl_refuse_deed(moodlectl_state());
