@@ -312,9 +312,76 @@ def test_questions_share_a_session_and_deeds_have_their_own(runner_for: MakeRunn
     other = runner.ask("who", {}, acting="anna")[0]
     deed = runner.do("who", {})[0]
     assert len({first, other, deed, runner.do("who", {})[0]}) == 4
-    # After a deed, what a session remembers of the site may be wrong.
-    assert runner.ask("who", {})[0] not in (first, other, deed)
+    assert runner.ask("who", {})[0] == first
+    runner.close()
     assert wait_until(lambda: not any(alive(pid) for pid in (first, other, deed)))
+
+
+FORGOTTEN = call("return isset($GLOBALS['forgotten']) ? $GLOBALS['forgotten'] : [];")
+
+
+def test_a_session_forgets_what_it_remembers_when_a_deed_has_changed_a_course(runner_for: MakeRunner) -> None:
+    runner = runner_for(FORGOTTEN)
+    assert runner.ask("try", {}) == []
+    assert runner.do("try", {}) == []  # a process of its own
+    assert runner.ask("try", {}) == ["modules", "rights", "caches"]
+    assert runner.ask("try", {}) == ["modules", "rights", "caches"]  # once
+
+
+def test_a_deed_that_failed_ends_the_sessions_that_were_idle(runner_for: MakeRunner) -> None:
+    runner = runner_for(WHO + call("throw new moodlectl_error('failed', 'x', 'It broke.');"))
+    first = runner.ask("who", {})[0]
+    with pytest.raises(Failed):
+        runner.do("try", {})
+    assert runner.ask("who", {})[0] != first
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moodlectl.site.runner._BRIEF", frozenset({"who", "try"}))
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_deed_of_a_moment_takes_the_process_of_a_question_and_leaves_it(runner_for: MakeRunner) -> None:
+    runner = runner_for(WHO)
+    first = runner.ask("who", {})[0]
+    assert runner.do("who", {})[0] == first
+    assert runner.ask("who", {})[0] == first
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_deed_of_a_moment_starts_anew_where_that_process_was_killed(runner_for: MakeRunner) -> None:
+    runner = runner_for(WHO)
+    first = runner.ask("who", {})[0]
+    os.kill(first, 9)
+    assert runner.do("who", {})[0] != first
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_deed_of_a_moment_that_died_after_it_began_is_unknown_and_not_repeated(
+    runner_for: MakeRunner, tmp_path: Path
+) -> None:
+    mark = tmp_path / "done"
+    deed = f"file_put_contents('{mark}', 'x', FILE_APPEND); $io->begun(); posix_kill(getmypid(), 9);"
+    runner = runner_for(WHO + call(deed))
+    runner.ask("who", {})
+    with pytest.raises(OutcomeUnknown) as caught:
+        runner.do("try", {})
+    assert had_begun(caught.value) is True
+    assert mark.read_text() == "x"
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_deed_of_a_moment_is_refused_when_maintenance_has_begun_since_the_question(
+    runner_for: MakeRunner, tmp_path: Path
+) -> None:
+    runner = runner_for(WHO + f"$CFG->dataroot = '{tmp_path}';")
+    first = runner.ask("who", {})[0]
+    (tmp_path / "climaintenance.html").write_text("closed")
+    with pytest.raises(Refused, match="maintenance"):
+        runner.do("who", {})
+    (tmp_path / "climaintenance.html").unlink()
+    assert runner.do("who", {})[0] != first
 
 
 def test_an_idle_session_that_was_killed_is_replaced(runner_for: MakeRunner) -> None:
