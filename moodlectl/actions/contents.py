@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from moodlectl.actions.recording import recorded
+from moodlectl.actions.steps import Later
 from moodlectl.errors import AccessError, Failed, OutcomeUnknown, Refused, Unreachable
 from moodlectl.ledger import Item
 from moodlectl.site.port import (
@@ -84,6 +86,11 @@ class Traffic:
             while names <= self._under_way:
                 self._lock.wait(5.0)
 
+    def some_free(self, contents: Sequence[Content]) -> bool:
+        """Whether not all of them are being sent just now."""
+        with self._lock:
+            return not {one.sha1 for one in contents} <= self._under_way
+
     def hold_back(self, size: int) -> None:
         """Wait as long as so many bytes take at the rate of all together."""
         if self._rate is None:
@@ -97,10 +104,14 @@ class Traffic:
 
 @dataclass(frozen=True)
 class How:
-    """How contents travel: beside which others, and packed where that helps."""
+    """How contents travel: beside which others, and packed where that helps.
+
+    ``waits``: where others bring all that is wanted just now, it is waited for; else Later is raised.
+    """
 
     traffic: Traffic = field(default_factory=Traffic)
     pack: bool = True
+    waits: bool = True
 
 
 class Giver(Protocol):
@@ -159,14 +170,16 @@ def carry(
 ) -> Carried:
     """Send what the target lacks of those contents, going on where a connection was cut. Writes to the target's pool.
 
-    Raises Failed ``content_missing`` where the source has lost one, ``content_damaged`` where what it sent was
-    not what its hash says, Unreachable where a connection stays cut; Refused for want of space.
+    Raises Later where ``how`` says so, Failed ``content_missing`` where the source has lost one, ``content_damaged``
+    where what it sent was not what its hash says, Unreachable where a connection stays cut; Refused for want of space.
     """
     how, began = how or How(), time.monotonic()
     wanted = lacking = list(target.lacking(contents))
     total, tally = sum(one.size for one in wanted), _Tally()
     while lacking:
         ours = how.traffic.claim(lacking)
+        if not ours and not how.waits and not tally.count:
+            raise Later(partial(how.traffic.some_free, lacking))
         if not ours:
             how.traffic.wait(lacking)
         else:

@@ -189,6 +189,8 @@ class _Engine:
             yield Flight(item, self.recipe.steps(item.spec))
 
     def _opens(self, flight: Flight) -> float | None:
+        if flight.until is not None and not flight.until():
+            return 0.1
         wait = max(0.0, flight.not_before - time.monotonic())
         gate = self._gate(flight)
         if gate is None:
@@ -212,9 +214,11 @@ class _Engine:
     def _may_begin_another(self) -> bool:
         """Whether there is a hand for one more course, and not too many wait for one of their later steps.
 
-        Those that wait for a site that is given up do not count.
+        Those that wait for a site that is given up do not count, nor do a few that wait for what another brings.
         """
-        waiting = sum(not self._is_down(flight) for flight in self.waiting)
+        if len(self.waiting) >= 3 * self.terms.jobs:
+            return False
+        waiting = sum(flight.until is None and not self._is_down(flight) for flight in self.waiting)
         return max(len(self.at_work), waiting) < self.terms.jobs
 
     def _leads_nowhere(self, flight: Flight) -> bool:
@@ -223,6 +227,7 @@ class _Engine:
         return any(step.site is not None and step.site in self.gates and self.gates[step.site].down for step in rest)
 
     def _begin(self, flight: Flight) -> None:
+        flight.until = None
         gate = self._gate(flight)
         if gate is not None:
             gate.enter(flight.step.slot)
@@ -291,6 +296,9 @@ class _Engine:
             assert gate is not None
             gate.busy(flight.busy, REST, hard=flight.busy_hard)
             flight.busy, gate.looked = "", None
+            self.waiting.append(flight)
+        elif flight.until is not None:
+            self.book.put_back(flight.seq, flight.number, step.name, "another course brings what it needs")
             self.waiting.append(flight)
         elif error is None:
             if gate is not None:

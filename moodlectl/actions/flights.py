@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from moodlectl.actions.events import Event, OnEvent
-from moodlectl.actions.steps import Skipped, Step, Work
+from moodlectl.actions.steps import Later, Skipped, Step, Work
 from moodlectl.errors import AccessError, MoodlectlError, Refused, Unreachable
 from moodlectl.ledger import Item
 from moodlectl.ledger_batch import Book
@@ -49,6 +49,7 @@ class Flight:
         self.hand: Worker | None = None
         self.error: BaseException | None = None
         self.ended: tuple[str, str] | None = None
+        self.until: Callable[[], bool] | None = None
         self.busy = ""
         self.busy_hard = self.insists = self.look = False
         self.limits = Limits()
@@ -223,6 +224,8 @@ def attempt(flight: Flight, hands: Hands, job: int, options: Mapping[str, Any]) 
         finally:
             if work.state is not None:
                 flight.ended = (work.state, work.message)
+    except Later as later:
+        flight.until = later.ready
     except Skipped as skipped:
         flight.ended = ("skipped", skipped.message)
     except BaseException as error:  # noqa: BLE001 - it is settled by the engine

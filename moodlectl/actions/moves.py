@@ -150,7 +150,7 @@ class Moves:
         while True:
             wanted = [Content(one.sha1, one.size) for one in found.values() if one.sha1 not in lost]
             try:
-                done = carrying.carry(source, target, wanted, self.how, work.progress)
+                done = carrying.carry(source, target, wanted, replace(self.how, waits=False), work.progress)
                 break
             except Failed as failed:
                 if failed.code != "content_missing":

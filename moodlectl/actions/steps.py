@@ -28,6 +28,14 @@ class Skipped(Exception):  # noqa: N818 - not an error
         self.message = message
 
 
+class Later(Exception):  # noqa: N818 - not an error
+    """A step has to wait for what another course's is doing; nothing has happened. ``ready`` says when it may go on."""
+
+    def __init__(self, ready: Callable[[], bool]) -> None:
+        super().__init__("not yet")
+        self.ready = ready
+
+
 class Work(Entry):
     """One item while one of its steps is under way; whatever takes an ``Entry`` takes it, too.
 

@@ -16,7 +16,7 @@ import pytest
 from moodlectl import ledger, ledger_batch
 from moodlectl.actions import engine, gates
 from moodlectl.actions.events import Event
-from moodlectl.actions.steps import Planned, Skipped, Slot, Step, Work
+from moodlectl.actions.steps import Later, Planned, Skipped, Slot, Step, Work
 from moodlectl.errors import AccessError, Failed, MoodlectlError, OutcomeUnknown, Refused, Unreachable
 from moodlectl.ledger import Ledger
 from moodlectl.ledger_batch import Reader
@@ -522,3 +522,25 @@ def test_a_job_of_this_machine_is_not_taken_over_while_its_process_is_there(run:
     job = run.begin(1)
     with pytest.raises(Refused, match="on this very machine"):
         Ledger(run.path).disown(job)
+
+
+def test_a_course_that_waits_for_what_another_brings_keeps_no_hand_from_others(run: Run) -> None:
+    there, begun = threading.Event(), threading.Event()
+
+    def brings(work: Work) -> None:
+        assert begun.wait(10), "no third course was begun meanwhile"
+        there.set()
+
+    def waits(work: Work) -> None:
+        if not there.is_set():
+            raise Later(there.is_set)
+
+    run.recipe.faults = {
+        ("C1", "fetch"): [brings],
+        ("C2", "fetch"): [waits, waits],
+        ("C3", "backup"): [lambda work: begun.set()],
+    }
+    ended = run.run(run.begin(3), jobs=2)
+    assert ended.totals["done"] == 3
+    assert run.recipe.times("C2", "fetch") == 2
+    assert all(again is False for course, _, again in run.recipe.calls if course == "C2")
