@@ -15,13 +15,16 @@ from conftest import Command
 CATEGORY = """
 echo core_course_category::create(['name' => $arguments['name']])->id;
 """
-CLEAR = """
-require_once($CFG->dirroot . '/course/lib.php');
-$CFG->forced_plugin_settings['tool_recyclebin'] = ['categorybinenable' => 0, 'coursebinenable' => 0];
-core_course_category::get($arguments['id'])->delete_full(false);
+# Others' failed moves may have left something there.
+NOTHING_AHEAD = """
 foreach ($DB->get_records('files', ['component' => 'local_moodlectl']) as $record) {
     get_file_storage()->get_file_instance($record)->delete();
 }
+"""
+CLEAR = NOTHING_AHEAD + """
+require_once($CFG->dirroot . '/course/lib.php');
+$CFG->forced_plugin_settings['tool_recyclebin'] = ['categorybinenable' => 0, 'coursebinenable' => 0];
+core_course_category::get($arguments['id'])->delete_full(false);
 """
 # Every file of a course as the database has it; ids of contexts and items are each course's own.
 FILES = """
@@ -36,6 +39,18 @@ foreach ($rows as $row) {
     $all[] = (array)$row;
 }
 echo 'FILES:' . json_encode($all);
+"""
+# A file of the course's folder that no other is like; none with 0 bytes.
+IN_FOLDER = """
+$cm = get_coursemodule_from_id('folder', $arguments['cm'], 0, false, MUST_EXIST);
+$record = ['contextid' => context_module::instance($cm->id)->id, 'component' => 'mod_folder', 'filearea' => 'content',
+    'itemid' => 0, 'filepath' => '/', 'filename' => 'ahead.bin'];
+if ($old = get_file_storage()->get_file(...array_values($record))) {
+    $old->delete();
+}
+if ($arguments['bytes']) {
+    get_file_storage()->create_file_from_string($record, random_bytes($arguments['bytes']));
+}
 """
 # A picture of somebody's that no other file is like; none with 0 bytes.
 PICTURE = """
@@ -113,17 +128,22 @@ def test_a_course_moved_content_by_content_equals_one_moved_whole_file_by_file(d
 
 def test_what_is_sent_ahead_is_held_until_its_courses_come(desk: Desk) -> None:
     plan = desk.plan("CONTENTS-SEEDED")
-    missing = desk.migrate(plan, "--dry-run")["totals"]["bytes_missing"]
-    if not missing:
-        pytest.skip("the new site has all these contents")
-    [item] = desk.migrate(plan, "--seed-only", "--limit-rate", "20M")["items"]
-    assert item["facts"]["content_bytes_sent"] == missing
-    listed = desk.run("-o", "json", "site", "contents", "new", "--unclaimed").json
-    assert sum(one["size"] for one in listed) == missing
-    assert desk.migrate(plan, "--dry-run")["totals"]["bytes_missing"] == 0
-    [item] = desk.migrate(plan)["items"]
-    assert (item["facts"]["contents_sent"], item["state"]) == (0, "done")
-    assert desk.run("-o", "json", "site", "contents", "new").json == []
+    folder = desk.old.content["rich"]["cms"]["folder"]
+    desk.new.php(NOTHING_AHEAD)
+    desk.old.php(IN_FOLDER, cm=folder, bytes=60_001)
+    try:
+        missing = desk.migrate(plan, "--dry-run")["totals"]["bytes_missing"]
+        assert missing >= 60_001
+        [item] = desk.migrate(plan, "--seed-only", "--limit-rate", "20M")["items"]
+        assert item["facts"]["content_bytes_sent"] == missing
+        listed = desk.run("-o", "json", "site", "contents", "new", "--unclaimed").json
+        assert sum(one["size"] for one in listed) == missing
+        assert desk.migrate(plan, "--dry-run")["totals"]["bytes_missing"] == 0
+        [item] = desk.migrate(plan)["items"]
+        assert (item["facts"]["contents_sent"], item["state"]) == (0, "done")
+        assert desk.run("-o", "json", "site", "contents", "new").json == []
+    finally:
+        desk.old.php(IN_FOLDER, cm=folder, bytes=0)
 
 
 def test_pictures_of_people_go_ahead_too_and_one_that_was_cut_short_since_comes_again(desk: Desk) -> None:
