@@ -36,6 +36,7 @@ from moodlectl.site.port import (
 
 BACKUP, FETCH, CONTENTS, RESTORE, FINISH, OLD = "backup", "fetch", "contents", "restore", "finish", "old"
 ALL = (BACKUP, FETCH, CONTENTS, RESTORE, FINISH, OLD)
+_HOLES = {"content_missing": "has lost the content", "content_damaged": "has a damaged content"}
 TRIES = 3
 """How often at most one course is tried again because the connection was cut under a deed."""
 
@@ -153,11 +154,12 @@ class Moves:
                 done = carrying.carry(source, target, wanted, replace(self.how, waits=False), work.progress)
                 break
             except Failed as failed:
-                if failed.code != "content_missing":
+                what = _HOLES.get(failed.code or "")
+                if what is None:
                     raise
                 names = [found[sha1].filename for sha1 in failed.details["contents"]]
                 failed.details["files"] = names
-                failed.message = f"{self.source} has lost the content of {len(names)} files: {', '.join(names[:3])}."
+                failed.message = f"{self.source} {what} of {len(names)} files: {', '.join(names[:3])}."
                 if "without-files" not in spec.allow:
                     raise
                 lost += failed.details["contents"]
