@@ -100,7 +100,7 @@ def moving(request: pytest.FixtureRequest, moodles: dict[str, rig.LiveMoodle], t
         yield Moving(old, new, new.run, plan, tag, courses, kills)
 
 
-def ended_or_killed(moving: Moving, process: subprocess.Popen[str], kills: int) -> int | None:
+def ended_or_killed(moving: Moving, process: subprocess.Popen[str], kills: int = 10) -> int | None:
     """Its exit status if it ended by itself; else it is killed at a moment that the dice tell.
 
     Moments are counted in beginnings and ends of steps, of which a course has twelve at most: the ``kills`` that are left
