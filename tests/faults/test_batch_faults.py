@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -128,17 +130,41 @@ def test_a_batch_killed_at_random_moments_loses_nothing_and_repeats_nothing(worl
         assert (status, told["differences"]) == (0, []), told
 
 
+def stop(process: subprocess.Popen[str], world: World) -> None:
+    """Let the process stand still at a moment when it holds no database for itself."""
+    databases = [world.folder / "state" / "ledger.sqlite", *world.folder.glob("*/practice.sqlite")]
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        if not any(is_held(database) for database in databases):
+            return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+
+
+def is_held(database: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(database, timeout=0.1, isolation_level=None)) as opened:
+        try:
+            opened.execute("BEGIN IMMEDIATE")
+            opened.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return True
+    return False
+
+
 def test_the_second_process_is_told_who_is_at_it(world: World) -> None:
     with subprocess.Popen(world.migrate("--events"), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        process.send_signal(signal.SIGSTOP)  # it is there, however long the others take
-        for words in (world.migrate(), world.command("job", "resume", "1")):
-            second = subprocess.run(words, capture_output=True, text=True)
-            error = json.loads(second.stderr.splitlines()[-1])["error"]
-            assert (second.returncode, error["code"], error["details"]["pid"]) == (5, "job_running", process.pid)
-        process.send_signal(signal.SIGCONT)
-        process.stdout.read()
+        stop(process, world)  # it is there, however long the others take
+        try:
+            for words in (world.migrate(), world.command("job", "resume", "1")):
+                second = subprocess.run(words, capture_output=True, text=True)
+                error = json.loads(second.stderr.splitlines()[-1])["error"]
+                assert (second.returncode, error["code"]) == (5, "job_running"), error
+                assert error["details"]["pid"] == process.pid
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.stdout.read()
     assert process.returncode == 0
 
 
