@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 import rig
 from conftest import Command
 
+from moodlectl.mbz import open_backup
+
 CATEGORY = """
 echo core_course_category::create(['name' => $arguments['name']])->id;
 """
-# Others' failed moves may have left something there.
+# Moves that failed, or were given up, leave what they had sent ahead.
 NOTHING_AHEAD = """
 foreach ($DB->get_records('files', ['component' => 'local_moodlectl']) as $record) {
     get_file_storage()->get_file_instance($record)->delete();
@@ -40,18 +43,6 @@ foreach ($rows as $row) {
 }
 echo 'FILES:' . json_encode($all);
 """
-# A file of the course's folder that no other is like; none with 0 bytes.
-IN_FOLDER = """
-$cm = get_coursemodule_from_id('folder', $arguments['cm'], 0, false, MUST_EXIST);
-$record = ['contextid' => context_module::instance($cm->id)->id, 'component' => 'mod_folder', 'filearea' => 'content',
-    'itemid' => 0, 'filepath' => '/', 'filename' => 'ahead.bin'];
-if ($old = get_file_storage()->get_file(...array_values($record))) {
-    $old->delete();
-}
-if ($arguments['bytes']) {
-    get_file_storage()->create_file_from_string($record, random_bytes($arguments['bytes']));
-}
-"""
 # A picture of somebody's that no other file is like; none with 0 bytes.
 PICTURE = """
 $context = context_user::instance($DB->get_field('user', 'id', ['username' => $arguments['username']], MUST_EXIST));
@@ -63,6 +54,15 @@ if ($arguments['bytes']) {
     echo 'SHA1:' . $file->get_contenthash();
 }
 """
+# A file of a course's summary that no other is like; none with 0 bytes.
+SUMMARY_FILE = """
+$context = context_course::instance($DB->get_field('course', 'id', ['shortname' => $arguments['shortname']], MUST_EXIST));
+$record = ['contextid' => $context->id, 'component' => 'course', 'filearea' => 'summary', 'itemid' => 0, 'filepath' => '/',
+    'filename' => 'ahead.bin'];
+$there = get_file_storage()->get_file(...array_values($record));
+$there && $there->delete();
+$arguments['bytes'] && get_file_storage()->create_file_from_string($record, random_bytes($arguments['bytes']));
+"""
 CUT_SHORT = """
 $sha1 = $arguments['sha1'];
 $path = $CFG->dataroot . '/filedir/' . substr($sha1, 0, 2) . '/' . substr($sha1, 2, 2) . "/$sha1";
@@ -70,6 +70,11 @@ $bytes = file_get_contents($path);
 unlink($path);
 file_put_contents($path, substr($bytes, 0, -1));
 """
+
+# Of the whole archive only these tell of the backup itself: when it was made, and what it is called.
+DATES = re.compile(rb'<information>\s*<name>[^<]*|<backup_date>\d+|backup_id="[0-9a-f]{32}"')
+# Moodle asks its database for these without an order; they come as its rows happen to lie.
+UNORDERED = {"files.xml": re.compile(rb"(?=<file id=|</files>)"), "users.xml": re.compile(rb"(?=<user id=|</users>)")}
 
 
 @dataclass
@@ -128,12 +133,12 @@ def test_a_course_moved_content_by_content_equals_one_moved_whole_file_by_file(d
 
 def test_what_is_sent_ahead_is_held_until_its_courses_come(desk: Desk) -> None:
     plan = desk.plan("CONTENTS-SEEDED")
-    folder = desk.old.content["rich"]["cms"]["folder"]
     desk.new.php(NOTHING_AHEAD)
-    desk.old.php(IN_FOLDER, cm=folder, bytes=60_001)
+    # Whatever else ran before: this the new site has not.
+    desk.old.php(SUMMARY_FILE, shortname="RICH101", bytes=30_001)
     try:
         missing = desk.migrate(plan, "--dry-run")["totals"]["bytes_missing"]
-        assert missing >= 60_001
+        assert missing >= 30_001
         [item] = desk.migrate(plan, "--seed-only", "--limit-rate", "20M")["items"]
         assert item["facts"]["content_bytes_sent"] == missing
         listed = desk.run("-o", "json", "site", "contents", "new", "--unclaimed").json
@@ -143,7 +148,7 @@ def test_what_is_sent_ahead_is_held_until_its_courses_come(desk: Desk) -> None:
         assert (item["facts"]["contents_sent"], item["state"]) == (0, "done")
         assert desk.run("-o", "json", "site", "contents", "new").json == []
     finally:
-        desk.old.php(IN_FOLDER, cm=folder, bytes=0)
+        desk.old.php(SUMMARY_FILE, shortname="RICH101", bytes=0)
 
 
 def test_pictures_of_people_go_ahead_too_and_one_that_was_cut_short_since_comes_again(desk: Desk) -> None:
@@ -243,3 +248,37 @@ def test_deeds_with_and_without_settings_of_the_database_session_have_equal_resu
     assert desk.files(ids[0]) == desk.files(ids[1])
     done = desk.run("--site", "new", "-o", "json", "course", "compare", f"id:{ids[0]}", f"id:{ids[1]}")
     assert [one for one in done.json["differences"] if not one["known"]] == [], done.stdout + done.stderr
+
+
+def documents(path: Path) -> dict[str, bytes]:
+    """All members of a backup but the index of its archive, without what tells of the backup itself."""
+    with open_backup(path) as archive:
+        found = {m.name: m.read(1 << 26) for m in archive.members() if m.kind == "file" and m.name != ".ARCHIVE_INDEX"}
+    found["moodle_backup.xml"] = DATES.sub(b"", found["moodle_backup.xml"])
+    for name, record in UNORDERED.items():
+        found[name] = b"\n".join(sorted(one.strip() for one in record.split(found[name])))
+    return found
+
+
+@pytest.mark.parametrize(
+    "words", [("RICH101",), ("GEN_XS",), ("RICH101", "--without", "files")], ids=["rich", "generated", "without-files"]
+)
+def test_backups_made_in_fewer_steps_and_in_moodles_own_hold_the_same_documents(
+    moodlectl_on: Command, moodle: rig.LiveMoodle, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    made = []
+    for plain in (False, True):
+        if plain:
+            config = next(moodlectl_on.home.rglob("config.toml"))
+            config.write_text(config.read_text().replace("[sites.live]\n", "[sites.live]\nplain_database = true\n"))
+        line = ("-o", "json", "--profile", "backup", "create", *words, "--download", str(tmp_path / str(plain)))
+        done = moodlectl_on(*line, "--remove-remote")
+        assert done.status == 0, done.stderr
+        assert ("references asked for once an activity" in done.stderr) != plain, done.stderr
+        made.append(documents(Path(done.json[0]["path"])))
+    fewer, own = made
+    assert sorted(fewer) == sorted(own)
+    references = [name for name in own if name.endswith("/inforef.xml")]
+    assert len(references) > 5
+    assert any(b"<fileref>" in own[name] for name in references)
+    assert [name for name in own if fewer[name] != own[name]] == []
