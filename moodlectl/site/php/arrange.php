@@ -193,8 +193,21 @@ function moodlectl_call_arrange(array $params, moodlectl_io $io) {
         moodlectl_arrange_need($course, 'moodle/course:enrolconfig', 'change enrolment methods', $io);
     }
     if (count((array)$change) > 1 || $people || $become !== '') {
-        $io->begun(['course' => (int)$course->id]);
-        $transaction = $DB->start_delegated_transaction();
+        $do = function() use ($course, $change, $people, $become, $io) {
+            $io->begun(['course' => (int)$course->id]);
+            moodlectl_arrange_do($course, $change, $people, $become);
+        };
+        // A course that moves has all courses numbered anew (lib/datalib.php fix_course_sortorder): two at once deadlock.
+        isset($change->category) ? moodlectl_locked('order', $do) : $do();
+    }
+    return moodlectl_course_record($DB->get_record('course', ['id' => $course->id], '*', MUST_EXIST));
+}
+
+/** All of it, or nothing. */
+function moodlectl_arrange_do($course, $change, array $people, $become) {
+    global $DB;
+    $transaction = $DB->start_delegated_transaction();
+    try {
         if (count((array)$change) > 1) {
             update_course($change);
         }
@@ -206,8 +219,11 @@ function moodlectl_call_arrange(array $params, moodlectl_io $io) {
             moodlectl_enrolments_suspended($course);
         }
         $transaction->allow_commit();
+    } catch (Throwable $problem) {
+        // At once: in a transaction that is broken not even a lock can be given back.
+        $transaction->is_disposed() ? $DB->force_transaction_rollback() : $transaction->rollback($problem);
+        throw $problem;
     }
-    return moodlectl_course_record($DB->get_record('course', ['id' => $course->id], '*', MUST_EXIST));
 }
 
 function moodlectl_arrange_need($course, $capability, $what, moodlectl_io $io, $context = null) {
