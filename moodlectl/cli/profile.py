@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from moodlectl.spent import MOODLE, Spent, Step
+from moodlectl.spent import CODE_CACHE, MOODLE, Spent, Step
 
 _LEAST = 0.005  # seconds
 
@@ -19,7 +19,7 @@ def tell(account: Spent) -> None:
     if told < elapsed:
         lines.append(f"{elapsed - told:9.2f}  {'':6}  {'':8}  {'':9}  {'moodlectl':<9}  everything else here")
     lines.append(f"{elapsed:9.2f}  in all" + (", steps side by side" if told > elapsed * 1.02 else ""))
-    lines.append("database session: " + (", ".join(sorted(account.session)) or "as the site has it"))
+    lines.append("used: " + (", ".join(sorted(account.session)) or "as the site has it"))
     lines += advice(steps, account.session)
     sys.stderr.write("\n".join(lines) + "\n")
 
@@ -43,7 +43,7 @@ def advice(steps: list[Step], session: set[str]) -> list[str]:
             )
         )
     starts = next((step for step in moodle if step.name == "start Moodle"), None)
-    if starts and starts.seconds > 0.5 * starts.times:
+    if starts and starts.seconds > 0.5 * starts.times and CODE_CACHE not in session:
         said.append("Moodle starts slowly: opcache.enable_cli with opcache.file_cache on the host helps.")
     return said
 

@@ -138,6 +138,8 @@ class Session:
             self.end(grace=1.0)
             raise
         spent.add("start Moodle", time.monotonic() - began, spent.MOODLE)
+        if start.code_cache:
+            spent.used(spent.CODE_CACHE)
 
     def call(
         self,

@@ -195,7 +195,17 @@ function moodlectl_call_arrange(array $params, moodlectl_io $io) {
     if (count((array)$change) > 1 || $people || $become !== '') {
         $do = function() use ($course, $change, $people, $become, $io) {
             $io->begun(['course' => (int)$course->id]);
-            moodlectl_arrange_do($course, $change, $people, $become);
+            for ($try = 1; ; $try++) {
+                try {
+                    return moodlectl_arrange_do($course, $change, $people, $become);
+                } catch (dml_exception $problem) {
+                    // Somebody else's course was being moved or made. All of ours is taken back by now.
+                    if ($try === 3 || stripos((string)$problem->debuginfo . $problem->getMessage(), 'deadlock') === false) {
+                        throw $problem;
+                    }
+                    usleep(300000 * $try);
+                }
+            }
         };
         // A course that moves has all courses numbered anew (lib/datalib.php fix_course_sortorder): two at once deadlock.
         isset($change->category) ? moodlectl_locked('order', $do) : $do();
