@@ -47,18 +47,16 @@ class Seen(Generic[T]):
         if key is None:
             return read()
         with self._lock:
-            if key in self._answers:
+            known = key in self._answers
+            if known:
                 self._answers.move_to_end(key)
-                known = [self._answers[key]]
-            else:
-                known = []
-        if known:
-            if progress is not None:
-                progress(key[2], key[2])
-            return known[0]
-        answer = read()
-        if identity(where) == key:  # type: ignore[arg-type]  # only a path has a key
-            self.remember(key, answer)
+                answer = self._answers[key]
+        if not known:
+            answer = read()
+            if identity(where) == key:  # type: ignore[arg-type]  # only a path has a key
+                self.remember(key, answer)
+        elif progress is not None:
+            progress(key[2], key[2])
         return answer
 
     def remember(self, key: Identity | None, answer: T) -> None:

@@ -116,19 +116,34 @@ class Runner:
         """
         if call in _BRIEF and (idle := self._idle_one(acting)) is not None:
             with contextlib.suppress(_Gone):
-                return self._briefly(idle, call, params, acting)
+                return self._deed(idle, call, params, acting)
         try:
             session = self._open(self._start(acting, deed=True))
         except BaseException as error:
             _note(error, begun=False)
             raise
-        clean = False
+        return self._deed(session, call, params, acting, source, on_progress)
+
+    def _deed(
+        self,
+        session: Session,
+        call: str,
+        params: Mapping[str, Any],
+        acting: str | None,
+        source: Iterable[bytes] | None = None,
+        on_progress: OnProgress = no_progress,
+    ) -> Any:
+        """A deed in a session of its own, or in one that has answered before; that may be gone, which raises _Gone."""
+        clean, used = False, session.answered > 0
         try:
-            result = session.call(call, params, source=source, on_progress=on_progress)
+            manner = self._manner(session, deed=used)
+            result = session.call(call, params, source=source, on_progress=on_progress, manner=manner)
             clean = True
             return result
         except BaseException as error:
             _note(error, begun=session.begun)
+            if used and isinstance(error, Unreachable) and not session.begun:
+                raise _Gone from error
             raise
         finally:
             self._changed(call, clean=clean)
@@ -138,25 +153,6 @@ class Runner:
                 self._let_end(session)
             else:
                 # What changes a course is never killed in the middle of it: it ends by itself, heard or not.
-                session.end(_GRACE_BEGUN if session.begun else _GRACE, force=not session.begun)
-
-    def _briefly(self, session: Session, call: str, params: Mapping[str, Any], acting: str | None) -> Any:
-        """A deed in a session that has answered before. Raises _Gone where that had ended before it was asked."""
-        clean = False
-        try:
-            result = session.call(call, params, manner=Manner(deed=True, fresh=self._is_stale(session)))
-            clean = True
-            return result
-        except BaseException as error:
-            _note(error, begun=session.begun)
-            if isinstance(error, Unreachable) and not session.begun:
-                raise _Gone from error
-            raise
-        finally:
-            self._changed(call, clean=clean)
-            if clean:
-                self._give_back(acting, session)
-            else:
                 session.end(_GRACE_BEGUN if session.begun else _GRACE, force=not session.begun)
 
     def close(self) -> None:
@@ -194,7 +190,7 @@ class Runner:
         with self._session(acting) as session:
             used = session.answered > 0
             try:
-                manner = Manner(fresh=self._is_stale(session))
+                manner = self._manner(session)
                 return session.call(call, params, sink=watched, on_progress=on_progress, manner=manner)
             except Unreachable:
                 if not used or passed:
@@ -249,11 +245,11 @@ class Runner:
         elif call not in _CHANGES_NO_COURSE:
             self._changes += 1
 
-    def _is_stale(self, session: Session) -> bool:
-        """Whether a session has last answered before the latest change, and is to forget; it is asked now."""
-        stale = session.answered > 0 and session.changes != self._changes
+    def _manner(self, session: Session, *, deed: bool = False) -> Manner:
+        """How a session is asked now: it forgets first where it has last answered before the latest change."""
+        fresh = session.answered > 0 and session.changes != self._changes
         session.changes = self._changes
-        return stale
+        return Manner(deed=deed, fresh=fresh)
 
     def _end_idle(self) -> None:
         with self._lock:
