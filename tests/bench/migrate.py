@@ -12,6 +12,7 @@ Prints bytes, seconds and ratios; with ``--mbit`` everything goes through a link
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import re
 import shlex
@@ -177,7 +178,9 @@ def slowed(site: rig.LiveMoodle, megabits: float, folder: Path) -> rig.LiveMoodl
     host, port = (one.group(1) if one else "127.0.0.1" for one in found.values())
     proxy = f"ProxyCommand {sys.executable} {LINK} {host} {port} {megabits:g}"
     config.write_text(f"Host *\n    {proxy}\n{text}")
-    return replace(site, ssh_config=config)
+    behind = copy.copy(site.machine)
+    behind.ssh = replace(site.machine.ssh, config=config, server=None)
+    return replace(site, machine=behind)
 
 
 def known(command: Command, name: str, site: rig.LiveMoodle, *, web: bool) -> None:
