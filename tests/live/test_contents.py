@@ -71,8 +71,68 @@ unlink($path);
 file_put_contents($path, substr($bytes, 0, -1));
 """
 
+# A course of two pages, of which one has something in every table that is rarely used.
+RARE = """
+require_once($CFG->dirroot . '/course/modlib.php');
+require_once($CFG->libdir . '/filterlib.php');
+require_once($CFG->libdir . '/gradelib.php');
+$course = create_course((object)['fullname' => 'Rare things', 'shortname' => $arguments['shortname'], 'numsections' => 1,
+    'category' => core_course_category::create(['name' => 'Rare'])->id]);
+foreach (['Bare', 'Full'] as $name) {
+    $page = (object)['modulename' => 'page', 'module' => $DB->get_field('modules', 'id', ['name' => 'page']), 'course' => $course->id,
+        'section' => 1, 'name' => $name, 'visible' => 1, 'introeditor' => ['text' => $name, 'format' => FORMAT_HTML, 'itemid' => 0],
+        'page' => ['text' => $name, 'format' => FORMAT_HTML, 'itemid' => 0], 'display' => 5, 'printintro' => 0,
+        'printlastmodified' => 1, 'cmidnumber' => ''];
+    $page = add_moduleinfo($page, $course);
+}
+$context = context_module::instance($page->coursemodule);
+$role = $DB->get_field('role', 'id', ['shortname' => 'student']);
+$now = 1700000000;
+assign_capability('mod/page:view', CAP_PREVENT, $role, $context->id);
+role_assign($role, 2, $context->id);
+filter_set_local_state('mathjaxloader', $context->id, TEXTFILTER_OFF);
+filter_set_local_config('mathjaxloader', $context->id, 'colour', 'green');
+core_tag_tag::set_item_tags('core', 'course_modules', $page->coursemodule, $context, ['rare']);
+$competency = $DB->insert_record('competency', ['shortname' => 'Rare', 'idnumber' => $course->shortname, 'parentid' => 0, 'path' => '/0/',
+    'sortorder' => 0, 'timecreated' => $now, 'timemodified' => $now, 'usermodified' => 2, 'competencyframeworkid' =>
+    $DB->insert_record('competency_framework', ['shortname' => 'Rare', 'idnumber' => $course->shortname, 'contextid' => SYSCONTEXTID,
+        'scaleid' => 1, 'scaleconfiguration' => '[]', 'taxonomies' => '', 'timecreated' => $now, 'timemodified' => $now,
+        'usermodified' => 2])]);
+$rows = [
+    'comments' => ['contextid' => $context->id, 'component' => 'mod_page', 'commentarea' => 'rare', 'itemid' => 1,
+        'content' => 'Rare', 'format' => 1, 'userid' => 2, 'timecreated' => $now],
+    'grade_letters' => ['contextid' => $context->id, 'lowerboundary' => 50, 'letter' => 'Rare'],
+    'competency_modulecomp' => ['cmid' => $page->coursemodule, 'competencyid' => $competency, 'sortorder' => 0, 'ruleoutcome' => 1,
+        'timecreated' => $now, 'timemodified' => $now, 'usermodified' => 2],
+    'event' => ['name' => 'Rare', 'description' => '', 'format' => 1, 'courseid' => $course->id, 'userid' => 2, 'modulename' => 'page',
+        'instance' => $page->instance, 'type' => 0, 'eventtype' => 'rare', 'timestart' => $now, 'visible' => 1],
+    'course_modules_completion' => ['coursemoduleid' => $page->coursemodule, 'userid' => 2, 'completionstate' => 1,
+        'timemodified' => $now],
+    'course_modules_viewed' => ['coursemoduleid' => $page->coursemodule, 'userid' => 2, 'timecreated' => $now],
+    'xapi_states' => ['component' => 'mod_page', 'userid' => 2, 'itemid' => $context->id, 'stateid' => 'rare', 'statedata' => 'x',
+        'registration' => '', 'timecreated' => $now, 'timemodified' => $now],
+    'block_instances' => ['blockname' => 'html', 'parentcontextid' => $context->id, 'showinsubcontexts' => 0,
+        'pagetypepattern' => 'mod-page-*', 'defaultregion' => 'side-pre', 'defaultweight' => 0, 'configdata' => '',
+        'timecreated' => $now, 'timemodified' => $now],
+];
+foreach ($rows as $table => $row) {
+    $id = $DB->insert_record($table, $row);
+}
+context_block::instance($id);
+grade_update('mod/page', $course->id, 'mod', 'page', $page->instance, 0, null, ['itemname' => 'Rare']);
+get_file_storage()->create_file_from_string(['contextid' => $context->id, 'component' => 'mod_page', 'filearea' => 'content',
+    'itemid' => 0, 'filepath' => '/', 'filename' => 'rare.txt'], 'Rare');
+"""
+# Where each of them lies in a backup, and what is to be found there.
+RARE_PLACES = {
+    "roles.xml": (b"<override ", b"<assignment "), "filters.xml": (b"<filter_active>", b"<filter_config>"),
+    "comments.xml": (b"<comment ",), "competencies.xml": (b"<competency>",), "calendar.xml": (b"<event ",),
+    "completion.xml": (b"<completion ", b"<completionview "), "xapistate.xml": (b"<state ",), "module.xml": (b"<tag ",),
+    "grades.xml": (b"<grade_item ", b"<grade_letter "), "inforef.xml": (b"<fileref>", b"<userref>", b"<roleref>"),
+}  # fmt: skip
+
 # Of the whole archive only these tell of the backup itself: when it was made, and what it is called.
-DATES = re.compile(rb'<information>\s*<name>[^<]*|<backup_date>\d+|backup_id="[0-9a-f]{32}"')
+DATES = re.compile(rb"<(?:name|value)>backup-moodle2-[^<]*|<backup_date>\d+|backup_id=\"[0-9a-f]{32}\"")
 # Moodle asks its database for these without an order; they come as its rows happen to lie.
 UNORDERED = {"files.xml": re.compile(rb"(?=<file id=|</files>)"), "users.xml": re.compile(rb"(?=<user id=|</users>)")}
 
@@ -260,25 +320,46 @@ def documents(path: Path) -> dict[str, bytes]:
     return found
 
 
+def made_both_ways(run: Command, folder: Path, *words: str) -> list[dict[str, bytes]]:
+    """The documents of a backup as we make it, and as Moodle makes it by itself."""
+    made = []
+    for plain in (False, True):
+        if plain:
+            config = next(run.home.rglob("config.toml"))
+            config.write_text(config.read_text().replace("[sites.live]\n", "[sites.live]\nplain_database = true\n"))
+        line = ("-o", "json", "--profile", "backup", "create", *words, "--download", str(folder / str(plain)))
+        done = run(*line, "--remove-remote")
+        assert done.status == 0, done.stderr
+        for what in ("references asked for once an activity", "known answers not asked for"):
+            assert (what in done.stderr) != plain, done.stderr
+        made.append(documents(Path(done.json[0]["path"])))
+    return made
+
+
 @pytest.mark.parametrize(
     "words", [("RICH101",), ("GEN_XS",), ("RICH101", "--without", "files")], ids=["rich", "generated", "without-files"]
 )
 def test_backups_made_in_fewer_steps_and_in_moodles_own_hold_the_same_documents(
-    moodlectl_on: Command, moodle: rig.LiveMoodle, tmp_path: Path, words: tuple[str, ...]
+    moodlectl_on: Command, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    made = []
-    for plain in (False, True):
-        if plain:
-            config = next(moodlectl_on.home.rglob("config.toml"))
-            config.write_text(config.read_text().replace("[sites.live]\n", "[sites.live]\nplain_database = true\n"))
-        line = ("-o", "json", "--profile", "backup", "create", *words, "--download", str(tmp_path / str(plain)))
-        done = moodlectl_on(*line, "--remove-remote")
-        assert done.status == 0, done.stderr
-        assert ("references asked for once an activity" in done.stderr) != plain, done.stderr
-        made.append(documents(Path(done.json[0]["path"])))
-    fewer, own = made
+    fewer, own = made_both_ways(moodlectl_on, tmp_path, *words)
     assert sorted(fewer) == sorted(own)
     references = [name for name in own if name.endswith("/inforef.xml")]
     assert len(references) > 5
     assert any(b"<fileref>" in own[name] for name in references)
+    assert [name for name in own if fewer[name] != own[name]] == []
+
+
+def test_what_one_activity_alone_has_is_not_taken_for_nothing(
+    moodlectl_on: Command, moodle: rig.LiveMoodle, tmp_path: Path
+) -> None:
+    name = f"RARE-{tmp_path.name}-{id(tmp_path)}"
+    moodle.php(RARE, shortname=name)
+    fewer, own = made_both_ways(moodlectl_on, tmp_path, name)
+    [full] = [name.rsplit("/", 1)[0] for name in own if name.endswith("/page.xml") and b"<name>Full" in own[name]]
+    for document, marks in RARE_PLACES.items():
+        for mark in marks:
+            assert mark in own[f"{full}/{document}"], (document, mark)
+    assert any(name.startswith(f"{full}/blocks/") for name in own)
+    assert sorted(fewer) == sorted(own)
     assert [name for name in own if fewer[name] != own[name]] == []

@@ -35,6 +35,7 @@ function moodlectl_backup_make(array $params, moodlectl_io $io, moodlectl_deed $
     $settings = isset($params['settings']) ? $params['settings'] : [];
     $temp = ($small ? moodlectl_backup_memory($deed) : null) ?: moodlectl_backup_temp($course);
     $deed->note(['directories' => [basename($temp)]]);
+    moodlectl_database_begin('backup', $course->id);
     $controller = new backup_controller(backup::TYPE_1COURSE, $course->id, backup::FORMAT_MOODLE,
         backup::INTERACTIVE_YES, backup::MODE_GENERAL, $USER->id);
     $run = moodlectl_backup_run_state($controller, $temp);

@@ -152,6 +152,7 @@ function moodlectl_call_restore(array $params, moodlectl_io $io) {
         moodlectl_restore_find_damage($job);
         moodlectl_restore_refuse($job);
         moodlectl_spent::lap('look for dangers');
+        moodlectl_database_begin('restore', 0);
         moodlectl_restore_open($job);
         moodlectl_spent::lap('open the plan');
         moodlectl_restore_find_people($job);

@@ -16,6 +16,7 @@ function moodlectl_restore_from_course(moodlectl_restore_job $job, array $source
     $usual = isset($CFG->backuptempdir) ? $CFG->backuptempdir : null;
     $CFG->backuptempdir = $job->archivedir;
     try {
+        moodlectl_database_begin('restore', $course->id);
         $controller = new backup_controller(backup::TYPE_1COURSE, $course->id, backup::FORMAT_MOODLE,
             backup::INTERACTIVE_YES, $job->import ? backup::MODE_IMPORT : backup::MODE_GENERAL, $job->userid);
         $job->restoreids[] = $controller->get_backupid();

@@ -14,12 +14,15 @@ final class moodlectl_steps {
     private static $plan = null;
     /** @var string[] Moodle's class => ours */
     private static $classes = [];
+    /** @var bool whether steps that look for files do so only where there may be some */
+    private static $files = false;
     /** @var int which task is looked at next */
     private static $next = 0;
 
-    public static function replace($plan, array $classes) {
-        self::$plan = $classes ? $plan : null;
+    public static function replace($plan, array $classes, $files = false) {
+        self::$plan = $classes || $files ? $plan : null;
         self::$classes = $classes;
+        self::$files = $files;
         self::$next = 0;
     }
 
@@ -29,14 +32,14 @@ final class moodlectl_steps {
             return;
         }
         $tasks = self::$plan->get_tasks();
-        while (isset($tasks[self::$next]) && self::replaced($tasks[self::$next], self::$classes)) {
+        while (isset($tasks[self::$next]) && self::replaced($tasks[self::$next], self::$classes, self::$files)) {
             self::$next++;
         }
     }
 
     /** Whether a task is built; its steps are ours then. */
-    private static function replaced($task, array $classes) {
-        $change = function() use ($classes) {
+    private static function replaced($task, array $classes, $files) {
+        $change = function() use ($classes, $files) {
             if (!$this->built) {
                 return false;
             }
@@ -44,6 +47,9 @@ final class moodlectl_steps {
                 $class = get_class($step);
                 if (isset($classes[$class])) {
                     $this->steps[$key] = call_user_func([$classes[$class], 'instead'], $step, $this);
+                }
+                if ($files && $step instanceof restore_structure_step) {
+                    $this->steps[$key] = moodlectl_step_with_files($this->steps[$key]);
                 }
             }
             return true;
@@ -85,6 +91,9 @@ function moodlectl_code_is(array $known) {
 function moodlectl_annotated($backupid) {
     global $DB;
     $kinds = backup_helper::get_inforef_itemnames();
+    if (isset($DB->moodlectl_known) && !($kinds = $DB->moodlectl_known->ids_of($kinds))) {
+        return [];
+    }
     list($in, $values) = $DB->get_in_or_equal($kinds);
     $there = $DB->get_fieldset_sql("SELECT DISTINCT itemname FROM {backup_ids_temp} WHERE backupid = ? AND itemname $in",
         array_merge([$backupid], $values));
@@ -150,32 +159,69 @@ function moodlectl_steps_of_backup($plan) {
 
 /**
  * The steps of a restore's plan that have a better one. Moodle looks for grade items that share a place once for each
- * activity, at the very end; it is done once for the course (backup/moodle2/restore_stepslib.php, 4.5 and 5.1).
+ * activity, at the very end; it is done once for the course. And for the files of each area of each activity, mostly in
+ * vain, it asks the database, after it has read all of moodle_backup.xml (backup/moodle2/restore_stepslib.php,
+ * restore_structure_step::add_related_files, restore_dbops::send_files_to_pool; 4.5 and 5.1).
  */
 function moodlectl_steps_of_restore($plan) {
-    if (moodlectl_spent::$plain || !moodlectl_code_is([
+    global $DB;
+    $classes = [];
+    if (!moodlectl_spent::$plain && moodlectl_code_is([
             ['restore_activity_grades_structure_step', 'after_restore', '3ab12c5ba656ae6fda9cd69ce7d18340']])) {
-        moodlectl_steps::replace(null, []);
+        moodlectl_class_of_grades();
+        $classes['restore_activity_grades_structure_step'] = 'moodlectl_activity_grades_step';
+    }
+    $files = !moodlectl_spent::$plain && isset($DB->moodlectl_known) && moodlectl_code_is([
+        ['restore_structure_step', 'add_related_files', 'b280c756d949a28ceb03a91b6e7ef482'], ['restore_dbops', 'send_files_to_pool', '43401e44bc68cd7ebd0f8c96851051a5']]);
+    moodlectl_steps::replace($plan, $classes, $files);
+}
+
+/** Declares the step that restores the grade items of an activity, whose places are seen to by moodlectl_steps_end. */
+function moodlectl_class_of_grades() {
+    if (class_exists('moodlectl_activity_grades_step', false)) {
         return;
     }
-    if (!class_exists('moodlectl_activity_grades_step', false)) {
-        /** The grade items of an activity, whose places are seen to by moodlectl_steps_end. */
-        class moodlectl_activity_grades_step extends restore_activity_grades_structure_step {
-            /** @var array ids of courses as keys */
-            public static $courses = [];
+    /** The grade items of an activity. */
+    class moodlectl_activity_grades_step extends restore_activity_grades_structure_step {
+        /** @var array ids of courses as keys */
+        public static $courses = [];
 
-            public static function instead($step, $task) {
-                $ours = new self($step->get_name(), $step->filename);
-                $ours->set_task($task);
-                return $ours;
-            }
+        public static function instead($step, $task) {
+            $ours = new self($step->get_name(), $step->filename);
+            $ours->set_task($task);
+            return $ours;
+        }
 
-            public function after_restore() {
-                self::$courses[$this->get_task()->get_courseid()] = true;
-            }
+        public function after_restore() {
+            self::$courses[$this->get_task()->get_courseid()] = true;
         }
     }
-    moodlectl_steps::replace($plan, ['restore_activity_grades_structure_step' => 'moodlectl_activity_grades_step']);
+}
+
+/** Steps that have Moodle look for files only where there may be some. */
+trait moodlectl_files_where_there_are {
+    public function add_related_files($component, $filearea, $mappingitemname, $filesctxid = null, $olditemid = null) {
+        global $DB;
+        $contextid = $filesctxid === null ? $this->task->get_old_contextid() : $filesctxid;
+        // A context that is not mapped is an error, which Moodle is to find.
+        if ($DB->moodlectl_known->may_have_files($contextid, $component, $filearea) || !$this->get_mappingid('context', $contextid)) {
+            parent::add_related_files($component, $filearea, $mappingitemname, $filesctxid, $olditemid);
+        }
+    }
+}
+
+/** A step of that kind that is the same in everything else; the step itself where it looks for files in its own way. */
+function moodlectl_step_with_files(restore_structure_step $step) {
+    $class = new ReflectionClass($step);
+    $method = $class->getMethod('add_related_files');
+    if ($class->isFinal() || $class->isAnonymous() || $method->getDeclaringClass()->getName() !== 'restore_structure_step') {
+        return $step;
+    }
+    $name = 'moodlectl_files_' . str_replace('\\', '_', $class->getName());
+    if (!class_exists($name, false)) {
+        eval("class $name extends \\{$class->getName()} { use moodlectl_files_where_there_are; }");
+    }
+    return moodlectl_be_as((new ReflectionClass($name))->newInstanceWithoutConstructor(), $step);
 }
 
 /** What was put off until a plan's end. */
