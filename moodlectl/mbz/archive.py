@@ -17,7 +17,7 @@ from moodlectl.mbz.names import check_name, folded, is_moodles, refuse
 from moodlectl.mbz.sniff import Container, sniff
 from moodlectl.mbz.sources import FileSource, Source, source_of
 from moodlectl.mbz.tarstream import GzipStream, TarStream
-from moodlectl.mbz.xmlstream import XmlReader, read_xml
+from moodlectl.mbz.xmlstream import SMALL, XmlReader, lacks, read_xml
 from moodlectl.mbz.zipfiles import ZipFile
 
 ProgressBytes = Callable[[int, int], None]
@@ -54,6 +54,17 @@ class Member:
                 "hostile_size", f"{self.name} is larger than {most} bytes.", member=self.name, size=self.size
             )
         return b"".join(self._content())
+
+    def lacks(self, *names: str) -> bool:
+        """Whether this is a small and sound document without such elements: who looks for no others need not parse it.
+
+        It can still be read where the answer is no.
+        """
+        if self.size > SMALL:
+            return False
+        document = b"".join(self._content())
+        self._content = partial(iter, iter((memoryview(document),)))
+        return lacks(document, frozenset(names))
 
     def parse(self, reader: XmlReader) -> None:
         """Feeds the member to an XML reader, whole. Raises what the reader raises."""

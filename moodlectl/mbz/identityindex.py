@@ -10,7 +10,7 @@ from functools import partial
 from moodlectl.mbz.archive import MANIFEST, Member
 from moodlectl.mbz.information import Information, read_information
 from moodlectl.mbz.likeness import COURSE
-from moodlectl.mbz.recordpaths import OnRecord, Record, RecordPaths
+from moodlectl.mbz.recordpaths import OnRecord, Record, RecordPaths, passes_over
 from moodlectl.mbz.recordpaths import Path as Way
 
 _HEAD = re.compile(rb"<(?:activity|block) [^>]*?contextid=\"([0-9]{1,18})\"")
@@ -127,10 +127,8 @@ class Index:
                 self.by_context[contextid] = self.activities[folder]
 
     def _parse(self, member: Member, handlers: Mapping[Way, OnRecord]) -> None:
-        reader = RecordPaths(member.name, handlers)
-        for chunk in member.chunks():
-            reader.feed(chunk)
-        reader.close()
+        if not passes_over(member, handlers):
+            member.parse(RecordPaths(member.name, handlers))
 
     def _ways(self, name: str) -> Mapping[Way, OnRecord]:
         def keep(names: dict[str, str], field: str) -> OnRecord:

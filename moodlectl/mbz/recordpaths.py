@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from moodlectl.mbz.archive import Member
 from moodlectl.mbz.limits import LIMITS, Limits
 from moodlectl.mbz.xmlstream import NULL, OnEnd, OnStart, XmlReader
 
@@ -29,6 +30,11 @@ class Record:
 
 
 OnRecord = Callable[[Record], None]
+
+
+def passes_over(member: Member, handlers: Mapping[Path, OnRecord]) -> bool:
+    """Whether a document holds no record at any of those paths, as can be told without parsing it."""
+    return member.lacks(*{way[-1] for way in handlers})
 
 
 class RecordPaths(XmlReader):

@@ -16,6 +16,8 @@ POOL = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{40})")
 _BLOCK = re.compile(r"(?:course|activities/[^/]+)/blocks/([a-z][a-z0-9_]*)_[0-9]+/block\.xml")
 _SECTION = re.compile(r"sections/section_([0-9]{1,18})/section\.xml")
 _ACTIVITY = re.compile(r"activities/([a-z][a-z0-9_]*)_([0-9]{1,18})/([a-z0-9_]+)\.xml")
+# What is counted or looked for in a grades.xml.
+_GRADES = ("grade_item", "grade_category", "finalgrade", "categoryid", "calculation")
 _PLUGIN = re.compile(r"[a-z][a-z0-9_]{0,99}")
 # CONTEXT_MODULE, lib/accesslib.php.
 _MODULE_LEVEL = "70"
@@ -76,6 +78,8 @@ class Tally:
             self._linked(member, f"section:{int(section[1])}", self._section(member.name, int(section[1])))
         elif member.name == "course/course.xml":
             self._linked(member, "course", self._course(member.name))
+        elif member.name.endswith("/grades.xml") and self.limits is LIMITS and member.lacks(*_GRADES):
+            return
         elif reader := self._reader(member.name):
             member.parse(reader)
         elif (activity := _ACTIVITY.fullmatch(member.name)) and activity[1] == activity[3]:
