@@ -155,10 +155,13 @@ class Archive:
                 yield from members
                 return
             pieces: list[bytes] = []
-            content = _noting(member, pieces)
-            yield Member(member.name, member.size, member.kind, partial(iter, content))
-            for _ in content:  # what nobody has asked for
-                pass
+            if not member.size:
+                yield member
+            else:
+                content = _noting(member, pieces)
+                yield Member(member.name, member.size, member.kind, partial(iter, content))
+                for _ in content:  # what nobody has asked for
+                    pass
             found.append(KeptMember(member.name, member.kind, b"".join(pieces)))
         KEPT.put(key, Walk(tuple(found), tuple(self.remarks), held))
 
