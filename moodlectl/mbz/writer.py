@@ -15,6 +15,7 @@ from moodlectl.mbz.archive import INDEX
 from moodlectl.mbz.text import printable
 
 BLOCK = 512
+_AT_ONCE = 64 * 1024
 _NAME, _MOST = 100, 8**11
 MTIME = 1356998400
 """The time of every member: what Moodle's packer gives its index (``lib/filestorage/tgz_packer.php``)."""
@@ -73,6 +74,8 @@ class TgzWriter:
     def __init__(self, file: BinaryIO, items: list[Item], *, small: bool = False) -> None:
         self._file = file
         self._gzip = _gzip(small=small)
+        # Thousands of small pieces take longer to hand over than to compress.
+        self._waiting = bytearray()
         index = b"".join(index_text(items, len(items)))
         self.add(Item(INDEX, len(index), "file"), [index])
 
@@ -89,10 +92,13 @@ class TgzWriter:
     def close(self) -> None:
         """The end mark, and the end of the gzip stream. The file stays open."""
         self._write(bytes(2 * BLOCK))
-        self._file.write(self._gzip.flush())
+        self._file.write(self._gzip.compress(self._waiting) + self._gzip.flush())
 
     def _write(self, data: bytes | memoryview) -> None:
-        self._file.write(self._gzip.compress(data))
+        self._waiting += data
+        if len(self._waiting) >= _AT_ONCE:
+            self._file.write(self._gzip.compress(self._waiting))
+            self._waiting.clear()
 
 
 class ZipWriter:
