@@ -116,7 +116,8 @@ class Archive:
 
         Raises Refused, with the reason as its code, at the first member that is not what Moodle writes.
         After the last one ``remarks`` says what else is odd about the container: bytes that belong to nothing, a
-        missing end mark.
+        missing end mark. The next walk through the same bytes need not unpack and check them again where they are few
+        (``kept``).
         """
         if self._file is None:
             raise ValueError("the archive is not open: use it in a with block")
