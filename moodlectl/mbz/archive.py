@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
 from moodlectl.errors import Refused
+from moodlectl.mbz.kept import KEPT, PACKED, UNPACKED, KeptMember, Walk, cost, key_of
 from moodlectl.mbz.limits import LIMITS, Limits
 from moodlectl.mbz.names import check_name, folded, is_moodles, refuse
 from moodlectl.mbz.sniff import Container, sniff
-from moodlectl.mbz.sources import Source, source_of
+from moodlectl.mbz.sources import FileSource, Source, source_of
 from moodlectl.mbz.tarstream import GzipStream, TarStream
-from moodlectl.mbz.xmlstream import XmlReader, read_xml
+from moodlectl.mbz.xmlstream import SMALL, XmlReader, lacks, read_xml
 from moodlectl.mbz.zipfiles import ZipFile
 
 ProgressBytes = Callable[[int, int], None]
@@ -52,6 +54,17 @@ class Member:
                 "hostile_size", f"{self.name} is larger than {most} bytes.", member=self.name, size=self.size
             )
         return b"".join(self._content())
+
+    def lacks(self, *names: str) -> bool:
+        """Whether this is a small and sound document without such elements: who looks for no others need not parse it.
+
+        It can still be read where the answer is no.
+        """
+        if self.size > SMALL:
+            return False
+        document = b"".join(self._content())
+        self._content = partial(iter, iter((memoryview(document),)))
+        return lacks(document, frozenset(names))
 
     def parse(self, reader: XmlReader) -> None:
         """Feeds the member to an XML reader, whole. Raises what the reader raises."""
@@ -103,7 +116,8 @@ class Archive:
 
         Raises Refused, with the reason as its code, at the first member that is not what Moodle writes.
         After the last one ``remarks`` says what else is odd about the container: bytes that belong to nothing, a
-        missing end mark.
+        missing end mark. The next walk through the same bytes need not unpack and check them again where they are few
+        (``kept``).
         """
         if self._file is None:
             raise ValueError("the archive is not open: use it in a with block")
@@ -111,10 +125,64 @@ class Archive:
             self._file.seek(0)
         self.remarks = []
         self._done = 0
-        self._seen_names = seen = set[int]()
-        self._folders = set[int]()
+        self._seen_names, self._folders = set[int](), set[int]()
+        raw = self._small(self._file)
+        if raw is None:
+            return self._walk(self._file)
+        key = key_of(raw)
+        kept = KEPT.get(key)
+        return self._noted(self._walk(BytesIO(raw)), key) if kept is None else self._again(kept, raw)
+
+    def _small(self, file: BinaryIO) -> bytes | None:
+        """The whole file, where it is one whose walk is worth keeping."""
+        here = isinstance(self.source, FileSource) and not self.source.hollow and self.limits is LIMITS
+        if not here or self.container != "tgz" or self.size > PACKED:
+            return None
+        raw = file.read(PACKED + 1)
+        if len(raw) <= PACKED:
+            return raw
+        file.seek(0)
+        return None
+
+    def _noted(self, members: Iterator[Member], key: bytes) -> Iterator[Member]:
+        """The members of a walk, which is kept where it comes to its end and is not too large."""
+        found: list[KeptMember] = []
+        held = 0
+        for member in members:
+            held += cost(member.name, member.size)
+            if held > UNPACKED:
+                found.clear()
+                yield member
+                yield from members
+                return
+            pieces: list[bytes] = []
+            if not member.size:
+                yield member
+            else:
+                content = _noting(member, pieces)
+                yield Member(member.name, member.size, member.kind, partial(iter, content))
+                for _ in content:  # what nobody has asked for
+                    pass
+            found.append(KeptMember(member.name, member.kind, b"".join(pieces)))
+        KEPT.put(key, Walk(tuple(found), tuple(self.remarks), held))
+
+    def _again(self, walk: Walk, raw: bytes) -> Iterator[Member]:
+        """The same members as in the walk before through the same bytes."""
+        self._seen(raw)
+        seen, folders = self._seen_names, self._folders
+        for one in walk.members:
+            key = hash(one.name)
+            seen.add(key)
+            if one.kind == "dir":
+                folders.add(key)
+            yield Member(one.name, len(one.content), one.kind, partial(iter, one.pieces()))
+        self.remarks = list(walk.remarks)
+        self._tell(self.size)
+
+    def _walk(self, file: BinaryIO) -> Iterator[Member]:
+        seen, folders = self._seen_names, self._folders
         twins = set[int]()
-        source = self._tar(self._file) if self.container == "tgz" else self._zip(self._file)
+        source = self._tar(file) if self.container == "tgz" else self._zip(file)
         for member in source:
             if not member.name:
                 continue
@@ -126,7 +194,7 @@ class Archive:
                 )
             seen.add(key)
             if member.kind == "dir":
-                self._folders.add(key)
+                folders.add(key)
             # On a server that knows no upper and lower case, the later of two takes the place of the other.
             if (plain := folded(member.name)) != member.name or twins:
                 twin = hash(plain)
@@ -204,6 +272,13 @@ def open_backup(
     Raises NotFound, and Refused ``empty``, ``unreadable`` or ``not_a_backup`` with what the file is instead.
     """
     return Archive(where, progress=progress, tap=tap, limits=limits)
+
+
+def _noting(member: Member, pieces: list[bytes]) -> Iterator[memoryview]:
+    """A member's bytes, noted as they go by."""
+    for piece in member.chunks():
+        pieces.append(bytes(piece))
+        yield memoryview(pieces[-1])
 
 
 def _is_left_out(name: bytes) -> bool:

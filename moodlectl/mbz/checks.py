@@ -179,7 +179,8 @@ class _Check:
         elif layout := _LAYOUT.fullmatch(name):
             if layout["item"] and len(self._directories) < 200_000:
                 self._directories.add(layout["item"])
-            member.parse(XmlReader(name))
+            if not member.lacks():
+                member.parse(XmlReader(name))
         else:
             if name != LOG and len(self._strange) < 200:
                 self._strange.append(name)

@@ -12,7 +12,7 @@ from moodlectl.mbz.archive import MANIFEST, Member, ProgressBytes, open_backup
 from moodlectl.mbz.identityindex import Index, IndexedActivity
 from moodlectl.mbz.identityparts import Field, Part
 from moodlectl.mbz.likeness import COURSE, Identity, digest, plain
-from moodlectl.mbz.recordpaths import OnRecord, Record, RecordPaths
+from moodlectl.mbz.recordpaths import OnRecord, Record, RecordPaths, passes_over
 from moodlectl.mbz.recordpaths import Path as Way
 from moodlectl.mbz.sources import Source
 
@@ -93,7 +93,7 @@ class _Reader:
     def read(self, member: Member) -> Iterator[Identity]:
         """The identities of one document."""
         handlers = self._handlers(member.name)
-        if not handlers:
+        if not handlers or passes_over(member, handlers):
             return
         reader = RecordPaths(member.name, handlers)
         for chunk in member.chunks():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from moodlectl.mbz.archive import MANIFEST, Member
 from moodlectl.mbz.information import Information, read_information
 from moodlectl.mbz.likeness import COURSE
-from moodlectl.mbz.recordpaths import OnRecord, Record, RecordPaths
+from moodlectl.mbz.recordpaths import OnRecord, Record, RecordPaths, passes_over
 from moodlectl.mbz.recordpaths import Path as Way
+from moodlectl.mbz.roster import Roster
 
 _HEAD = re.compile(rb"<(?:activity|block) [^>]*?contextid=\"([0-9]{1,18})\"")
 _CATEGORY_REF: Way = ("inforef", "question_categoryref", "question_category")
@@ -105,8 +106,10 @@ class Index:
                 found = _head(member)
                 if found:
                     self._contexts[found] = folder
-        elif name in ("users.xml", "roles.xml", "groups.xml"):
-            self.users_known = self.users_known or name == "users.xml"
+        elif name == "users.xml":
+            self.users_known = True
+            self._people(member)
+        elif name in ("roles.xml", "groups.xml"):
             self._parse(member, self._ways(name))
         elif base == "section.xml" and folder.startswith("sections/"):
             self._parse(member, {("section",): self._section})
@@ -127,10 +130,17 @@ class Index:
                 self.by_context[contextid] = self.activities[folder]
 
     def _parse(self, member: Member, handlers: Mapping[Way, OnRecord]) -> None:
-        reader = RecordPaths(member.name, handlers)
+        if not passes_over(member, handlers):
+            member.parse(RecordPaths(member.name, handlers))
+
+    def _people(self, member: Member) -> None:
+        roster = Roster(member.name, frozenset({"username"}))
         for chunk in member.chunks():
-            reader.feed(chunk)
-        reader.close()
+            self._keep(roster.feed(chunk))
+        self._keep(roster.close())
+
+    def _keep(self, people: Iterable[Mapping[str, str]]) -> None:
+        self._users.update((one.get("id", ""), one.get("username", "")) for one in people)
 
     def _ways(self, name: str) -> Mapping[Way, OnRecord]:
         def keep(names: dict[str, str], field: str) -> OnRecord:
@@ -139,8 +149,6 @@ class Index:
 
             return handler
 
-        if name == "users.xml":
-            return {("users", "user"): keep(self._users, "username")}
         if name == "roles.xml":
             return {("roles_definition", "role"): keep(self.roles, "shortname")}
         return {("groups", "group"): keep(self.groups, "name")}

@@ -6,16 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from moodlectl.errors import Refused
 from moodlectl.mbz.archive import Member
-from moodlectl.mbz.limits import LIMITS, Limits
+from moodlectl.mbz.limits import KIB, LIMITS, Limits
 from moodlectl.mbz.manifest import ActivityFacts, SectionFacts
 from moodlectl.mbz.names import refuse
 from moodlectl.mbz.text import printable
 from moodlectl.mbz.xmlstream import XmlReader, value
 
 _DIRECTORY = re.compile(r"(activities|sections)/[a-z][a-z0-9_]*_[0-9]+|course")
+_SMALL = 512 * KIB
 _ITEMS = frozenset({"activity", "section", "setting", "course", "detail"})
 _FIELDS = frozenset(
     {
@@ -78,7 +80,7 @@ class Information:
 
 
 def read_information(member: Member, limits: Limits = LIMITS) -> Information:
-    """The content of moodle_backup.xml. Reads only.
+    """The content of moodle_backup.xml, which several readers may share. Reads only.
 
     Raises Refused: ``bad_xml``, ``hostile_*``, and ``not_a_backup`` where it is some other XML.
     """
@@ -86,6 +88,18 @@ def read_information(member: Member, limits: Limits = LIMITS) -> Information:
         raise refuse(
             "hostile_size", f"{member.name} is larger than {limits.manifest_bytes} bytes.", size=member.size
         )
+    if member.size <= _SMALL and limits is LIMITS:
+        return _read_small(member.name, member.read(_SMALL))
+    return _read(member, limits)
+
+
+@lru_cache(maxsize=8)
+def _read_small(name: str, document: bytes) -> Information:
+    """Each step of a move reads it anew."""
+    return _read(Member(name, len(document), "file", lambda: iter((memoryview(document),))), LIMITS)
+
+
+def _read(member: Member, limits: Limits) -> Information:
     found = Information()
     path: list[str] = []
     record: dict[str, str] | None = None
@@ -106,7 +120,7 @@ def read_information(member: Member, limits: Limits = LIMITS) -> Information:
     def end(depth: int, name: str, text: str | None) -> None:
         nonlocal record, count
         if record is not None:
-            items = _list_of(path, found)
+            items = _list_of(path, found) if name in _ITEMS else None
             if items is not None:
                 items.append(record)
                 record = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from moodlectl.mbz.archive import Member
 from moodlectl.mbz.limits import LIMITS, Limits
 from moodlectl.mbz.xmlstream import NULL, OnEnd, OnStart, XmlReader
 
@@ -31,6 +32,11 @@ class Record:
 OnRecord = Callable[[Record], None]
 
 
+def passes_over(member: Member, handlers: Mapping[Path, OnRecord]) -> bool:
+    """Whether a document holds no record at any of those paths, as can be told without parsing it."""
+    return member.lacks(*{way[-1] for way in handlers})
+
+
 class RecordPaths(XmlReader):
     """Hands over each element that stands at one of the paths when it closes; the outer after the inner ones.
 
@@ -45,48 +51,67 @@ class RecordPaths(XmlReader):
 
     def _install(self, on_start: OnStart | None, on_end: OnEnd | None, capture: frozenset[str]) -> None:
         parser, parts, most = self._parser, self._parts, self._limits.xml_depth
-        handlers, opened = self._handlers, self._open
-        path: list[str] = []
-        prefixes = {way[:length] for way in handlers for length in range(1, len(way) + 1)}
-        # How deep we are below the deepest element that may lead to a record: whole branches are passed over.
+        opened = self._open
+        # Where we are among the paths, from the root down; how deep below that, where whole branches are passed over.
+        trail = [_branches(self._handlers)]
         aside = 0
-        leaf: str | None = None
+        leaf = False
 
         def start(name: str, attributes: dict[str, str]) -> None:
             nonlocal aside, leaf
-            if len(path) + aside >= most:
+            if len(trail) + aside > most:
                 raise self._refuse("hostile_xml", f"is nested more than {most} deep")
-            if leaf is not None:  # what has children is no field
+            if leaf:  # what has children is no field
                 parser.CharacterDataHandler = None
                 parts.clear()
-                leaf = None
-            way = (*path, name)
-            if not aside and way in prefixes:
-                path.append(name)
-                if way in handlers:
-                    opened.append(Record(way, dict(attributes), list(opened)))
+                leaf = False
+            if aside:
+                aside += 1
                 return
-            if not aside and opened and len(opened[-1].path) == len(path):
-                leaf = name
+            here = trail[-1]
+            if name in here.inner:
+                trail.append(inner := here.inner[name])
+                if inner.handler is not None:
+                    opened.append(Record(inner.way, attributes, list(opened)))
+                return
+            aside = 1
+            if here.handler is not None:
+                leaf = True
                 parser.CharacterDataHandler = parts.append
-            aside += 1
 
         def end(name: str) -> None:
             nonlocal aside, leaf
-            if aside:
-                aside -= 1
-                if leaf is not None and opened:
-                    parser.CharacterDataHandler = None
-                    text = "".join(parts)
-                    parts.clear()
-                    leaf = None
-                    if text != NULL:
-                        opened[-1].fields[name] = text
+            if not aside:
+                if (handler := trail.pop().handler) is not None:
+                    handler(opened.pop())
                 return
-            if opened and len(opened[-1].path) == len(path):
-                record = opened.pop()
-                handlers[record.path](record)
-            path.pop()
+            aside -= 1
+            if leaf:
+                parser.CharacterDataHandler = None
+                text = "".join(parts)
+                parts.clear()
+                leaf = False
+                if text != NULL:
+                    opened[-1].fields[name] = text
 
         parser.StartElementHandler = start
         parser.EndElementHandler = end
+
+
+@dataclass(slots=True)
+class _Branch:
+    """An element that is, or leads to, a record that is wanted."""
+
+    way: Path = ()
+    handler: OnRecord | None = None
+    inner: dict[str, _Branch] = field(default_factory=dict)
+
+
+def _branches(handlers: Mapping[Path, OnRecord]) -> _Branch:
+    root = _Branch()
+    for way, handler in handlers.items():
+        here = root
+        for depth, name in enumerate(way, 1):
+            here = here.inner.setdefault(name, _Branch(way[:depth]))
+        here.handler = handler
+    return root

@@ -239,7 +239,7 @@ class UserRules(Rules):
             self._number = self._count
         elif user_id in plan.gone:
             self._number = plan.stand_ins[user_id]
-        return Verdict.PASS
+        return Verdict.PASS if self._number or self._changes else Verdict.KEEP
 
     def leaf(self, path: list[Element], name: str, text: str) -> str | Verdict | None:
         """One field of a person."""

@@ -20,11 +20,13 @@ _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Verdict(enum.Enum):
-    """What becomes of an element: it passes, goes with all it holds, or waits until a field of it is known."""
+    """What becomes of an element: it passes, goes with all it holds, waits until a field of it is known, or passes
+    with all it holds, of which nothing is asked."""
 
     PASS = 1
     DROP = 2
     HOLD = 3
+    KEEP = 4
 
 
 class Element:
@@ -108,7 +110,7 @@ class XmlEditor(XmlReader):
         parser, most, rules, path = self._parser, self._limits.xml_depth, self._rules, self._path
         longest = self._limits.xml_text
         parts: list[str] = []
-        length = depth = 0
+        length = depth = kept = 0
 
         def text(data: str) -> None:
             nonlocal length
@@ -117,11 +119,11 @@ class XmlEditor(XmlReader):
             length += len(data)
 
         def start(name: str, attributes: dict[str, str]) -> None:
-            nonlocal depth, length
+            nonlocal depth, length, kept
             depth += 1
             if depth > most:
                 raise self._refuse("hostile_xml", f"is nested more than {most} deep")
-            if self._skip:
+            if kept or self._skip:
                 return
             element = Element(name, attributes, parser.CurrentByteIndex)
             if path:
@@ -134,6 +136,11 @@ class XmlEditor(XmlReader):
                 self._drop(element)
                 parser.CharacterDataHandler = None
                 return
+            if verdict is Verdict.KEEP:
+                element.leaf = False
+                parser.CharacterDataHandler = None
+                kept = depth
+                return
             if verdict is Verdict.HOLD:
                 element.held = True
                 self._held.append(element)
@@ -143,7 +150,13 @@ class XmlEditor(XmlReader):
             parser.CharacterDataHandler = text if wanted else None
 
         def end(name: str) -> None:
-            nonlocal depth
+            nonlocal depth, kept
+            if kept:
+                if kept == depth:
+                    kept = 0
+                    path.pop()
+                depth -= 1
+                return
             if self._skip:
                 if self._skip == depth:
                     self._resume()

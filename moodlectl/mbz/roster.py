@@ -12,7 +12,8 @@ import random
 import re
 from collections.abc import Mapping
 
-from moodlectl.mbz.xmlstream import NULL, OnEnd, OnStart, RecordReader, XmlReader
+from moodlectl.mbz.limits import LIMITS
+from moodlectl.mbz.xmlstream import NULL, RecordReader, Unseen
 
 _PROLOG = re.compile(rb"(?:\xef\xbb\xbf)?<\?xml [^<>?]*\?>\s*<users>")
 _PROLOG_BYTES = 256
@@ -21,6 +22,7 @@ _USER = re.compile(
     rb'\s*+<user id="([0-9]{1,18})"(?: contextid="[0-9]*")?>((?:\s*+<[a-z0-9_]++>[^<]*+</[^>]++>)*+)'
 )
 _END = b"</user>"
+_TAG = re.compile(rb"</?")
 _EPILOG = re.compile(rb"\s*(?:</users>\s*)?")
 # The start of a block is shorter than the first, a whole one than the second, both by far.
 _HEAD = 200
@@ -97,7 +99,7 @@ class Roster:
             end = data.find(_END, found.end())
             if end < 0:
                 return at, True
-            if odd.search(data, found.end(), end):
+            if odd.search(data, found.end(), end) or _may_be_deep(data, found.end(), end):
                 return at, False
             plain = found[2]
             record = {"id": found[1].decode()}
@@ -122,6 +124,19 @@ class Roster:
         self._slow.feed(data)
 
 
+def _may_be_deep(data: bytes, begin: int, end: int) -> bool:
+    """Whether what stands there, in ``users`` and ``user``, may be nested more deeply than an XML reader takes."""
+    most = LIMITS.xml_depth - 2
+    if data.count(b"<", begin, end) <= most:
+        return False
+    depth = 0
+    for tag in _TAG.finditer(data, begin, end):
+        depth += -1 if tag[0] == b"</" else 1  # <this/> counts as one that stays open
+        if depth > most:
+            return True
+    return False
+
+
 # A parser remembers every name it meets. Where nothing of ours is called for each of them, some pieces, no writer
 # can know which, are looked through for the sake of all.
 _SHARE = 8
@@ -130,8 +145,8 @@ _WITH_ATTRIBUTES = re.compile(rb"<[^\s/<>]++\s([^<>]*)>")
 _ATTRIBUTE = re.compile(rb"([^\s=\"']++)\s*=\s*[\"']")
 
 
-class _Checker(XmlReader):
-    """Checks that XML is well formed and declares nothing, without a look at its elements."""
+class _Checker(Unseen):
+    """Looks, as far as it can without a look at elements, that there are not too many names."""
 
     def __init__(self, where: str) -> None:
         super().__init__(where)
@@ -151,9 +166,6 @@ class _Checker(XmlReader):
         many = len(self._met) > self._limits.xml_names / _SHARE
         if len(self._met) > before and (many or sum(map(len, self._met)) > self._limits.xml_name_bytes / _SHARE):
             raise self._too_many_names()
-
-    def _install(self, on_start: OnStart | None, on_end: OnEnd | None, capture: frozenset[str]) -> None:
-        return
 
 
 _NULL = NULL.encode()

@@ -10,12 +10,15 @@ from moodlectl.mbz.archive import Member
 from moodlectl.mbz.limits import LIMITS, Limits
 from moodlectl.mbz.manifest import ArchiveCounts, FileCounts, Plugins
 from moodlectl.mbz.needs import Needs
+from moodlectl.mbz.roster import Roster
 from moodlectl.mbz.xmlstream import NULL, RecordReader, XmlReader
 
 POOL = re.compile(r"files/([0-9a-f]{2})/([0-9a-f]{40})")
 _BLOCK = re.compile(r"(?:course|activities/[^/]+)/blocks/([a-z][a-z0-9_]*)_[0-9]+/block\.xml")
 _SECTION = re.compile(r"sections/section_([0-9]{1,18})/section\.xml")
 _ACTIVITY = re.compile(r"activities/([a-z][a-z0-9_]*)_([0-9]{1,18})/([a-z0-9_]+)\.xml")
+# What is counted or looked for in a grades.xml.
+_GRADES = ("grade_item", "grade_category", "finalgrade", "categoryid", "calculation")
 _PLUGIN = re.compile(r"[a-z][a-z0-9_]{0,99}")
 # CONTEXT_MODULE, lib/accesslib.php.
 _MODULE_LEVEL = "70"
@@ -76,6 +79,10 @@ class Tally:
             self._linked(member, f"section:{int(section[1])}", self._section(member.name, int(section[1])))
         elif member.name == "course/course.xml":
             self._linked(member, "course", self._course(member.name))
+        elif member.name == "users.xml":
+            self._people(member)
+        elif member.name.endswith("/grades.xml") and self.limits is LIMITS and member.lacks(*_GRADES):
+            return
         elif reader := self._reader(member.name):
             member.parse(reader)
         elif (activity := _ACTIVITY.fullmatch(member.name)) and activity[1] == activity[3]:
@@ -131,8 +138,11 @@ class Tally:
         if reader:
             reader.close()
 
-    def _users(self, name: str) -> XmlReader:
-        return self._counted(name, "user")
+    def _people(self, member: Member) -> None:
+        roster = Roster(member.name, frozenset())
+        for chunk in member.chunks():
+            self._add("user", len(roster.feed(chunk)))
+        self._add("user", len(roster.close()))
 
     def _files(self, name: str) -> XmlReader:
         def file(_: str, record: Mapping[str, str]) -> None:
@@ -151,10 +161,7 @@ class Tally:
         return XmlReader(name, start, limits=self.limits)
 
     def _badges(self, name: str) -> XmlReader:
-        return self._counted(name, "badge")
-
-    def _counted(self, name: str, tag: str) -> XmlReader:
-        return RecordReader(name, 2, frozenset({tag}), frozenset(), lambda tag, _: self._add(tag))
+        return RecordReader(name, 2, frozenset({"badge"}), frozenset(), lambda tag, _: self._add(tag))
 
     def _gradebook(self, name: str) -> XmlReader:
         return self._grades(name, None)
@@ -251,7 +258,6 @@ class Tally:
 
 
 _ROOTS: Mapping[str, Callable[[Tally, str], XmlReader]] = {
-    "users.xml": Tally._users,
     "files.xml": Tally._files,
     "groups.xml": Tally._groups,
     "badges.xml": Tally._badges,

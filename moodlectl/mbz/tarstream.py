@@ -7,9 +7,9 @@ refused.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
+from zlib import adler32
 
 from moodlectl.errors import Refused
 from moodlectl.mbz.inflate import GZIP, BadStream, Inflater
@@ -21,6 +21,7 @@ BLOCK = 512
 _IN = 64 * 1024
 _OUT = 256 * 1024
 _ZEROS = bytes(BLOCK)
+_OCTAL = b"01234567"
 _GZIP_HEAD = 10
 _KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
 _TRUNCATED_HINT = "The file is cut short: download or copy it again."
@@ -59,6 +60,9 @@ class GzipStream:
 
     def take(self, size: int) -> bytes:
         """Exactly ``size`` bytes, or fewer at the end of the stream."""
+        if size <= len(self._block):
+            piece, self._block = self._block[:size], self._block[size:]
+            return bytes(piece)
         parts = []
         for piece in self.pieces(size):
             parts.append(bytes(piece))
@@ -210,10 +214,7 @@ class TarStream:
                 elif kind == b"x":
                     pax = _pax(body)
                 continue
-            if extras:
-                entry = _entry(header, size, long_name or pax.get("path"), pax)
-            else:
-                entry = _plain_entry(header)
+            entry = _entry(header, size, long_name or pax.get("path"), pax)
             self._left, self._padding, self._current = entry.size, -entry.size % BLOCK, entry.name
             plain = not extras and kind != b"5" and not header[345]
             if self._left_out and plain and self._left_out(_plain(header)):
@@ -265,19 +266,8 @@ class TarStream:
             self.after_end += len(block) - block.count(0)
 
 
-# A backup is walked through several times, each time past the same thousands of headers: what was found of one is kept.
-_HEADERS = 8192
-
-
-@functools.lru_cache(maxsize=_HEADERS)
 def _is_header(block: bytes) -> bool:
     return block[257:262] == b"ustar" and _number(block[148:156]) == _checksum(block)
-
-
-@functools.lru_cache(maxsize=_HEADERS)
-def _plain_entry(header: bytes) -> TarEntry:
-    """The entry of a header without extended ones before it."""
-    return _entry(header, _number(header[124:136]), None, {})
 
 
 def _entry(header: bytes, size: int, name: str | None, pax: dict[str, str]) -> TarEntry:
@@ -301,7 +291,9 @@ def _entry(header: bytes, size: int, name: str | None, pax: dict[str, str]) -> T
 
 def _checksum(header: bytes) -> int:
     """The sum of a header's bytes, its own checksum counted as blanks."""
-    return sum(header) - sum(header[148:156]) + 256
+    # Adler's first sum is this one and 1, modulo 65521: more than all ASCII of a block comes to.
+    whole = (adler32(header) & 0xFFFF) - 1 if header.isascii() else sum(header)
+    return whole - sum(header[148:156]) + 256
 
 
 def _check_stories(header: bytes, name: str, size: int, given: str | None) -> None:
@@ -310,12 +302,16 @@ def _check_stories(header: bytes, name: str, size: int, given: str | None) -> No
     Moodle goes by the first eleven digits of a size, and by the plain name with its prefix; extended headers are
     members to it (``tgz_extractor::process_header``, 3.9 to 5.1). So a second backup could hide behind the first.
     """
-    digits = bytes(digit for digit in header[124:135] if digit in b"01234567")
+    digits = header[124:135]
+    if digits.strip(_OCTAL):
+        digits = bytes(digit for digit in digits if digit in _OCTAL)
     if size != int(digits or b"0", 8):
         raise refuse("hostile_size", f"Moodle would read another size of {name}.", name=name, size=size)
     if header[0:100].partition(b"\x00")[2].strip(b"\x00") or header[345:500].partition(b"\x00")[2].strip(b"\x00"):
         raise refuse("hostile_name", f"A member's name goes on behind its end: {name}", name=name)
     theirs = _join(header[345:500], header[0:100]).decode("utf-8", "replace")
+    if theirs == name:
+        return
     ours = name.removeprefix("./").rstrip("/")
     if theirs.removeprefix("./").rstrip("/") != ours and (is_moodles(ours) or is_moodles(theirs) or not given):
         raise refuse("hostile_tar", f"The tar tells two stories about {name}.", name=name)
@@ -347,7 +343,7 @@ def _number(field: bytes) -> int:
     else:
         digits = field.strip(b" \x00")
         # Not what int() takes for a number as well: signs, underscores, 0o.
-        number = int(digits or b"0", 8) if not digits.strip(b"01234567") else -1
+        number = int(digits or b"0", 8) if not digits.strip(_OCTAL) else -1
     if not 0 <= number < 1 << 50:
         raise refuse("hostile_size", "A member's header holds an impossible number.")
     return number

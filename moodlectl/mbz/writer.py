@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from moodlectl.errors import Failed, Refused
@@ -14,6 +15,8 @@ from moodlectl.mbz.archive import INDEX
 from moodlectl.mbz.text import printable
 
 BLOCK = 512
+_AT_ONCE = 64 * 1024
+_NAME, _MOST = 100, 8**11
 MTIME = 1356998400
 """The time of every member: what Moodle's packer gives its index (``lib/filestorage/tgz_packer.php``)."""
 
@@ -71,6 +74,8 @@ class TgzWriter:
     def __init__(self, file: BinaryIO, items: list[Item], *, small: bool = False) -> None:
         self._file = file
         self._gzip = _gzip(small=small)
+        # Thousands of small pieces take longer to hand over than to compress.
+        self._waiting = bytearray()
         index = b"".join(index_text(items, len(items)))
         self.add(Item(INDEX, len(index), "file"), [index])
 
@@ -87,10 +92,13 @@ class TgzWriter:
     def close(self) -> None:
         """The end mark, and the end of the gzip stream. The file stays open."""
         self._write(bytes(2 * BLOCK))
-        self._file.write(self._gzip.flush())
+        self._file.write(self._gzip.compress(self._waiting) + self._gzip.flush())
 
     def _write(self, data: bytes | memoryview) -> None:
-        self._file.write(self._gzip.compress(data))
+        self._waiting += data
+        if len(self._waiting) >= _AT_ONCE:
+            self._file.write(self._gzip.compress(self._waiting))
+            self._waiting.clear()
 
 
 class ZipWriter:
@@ -119,6 +127,22 @@ class ZipWriter:
 
 
 def _header(item: Item) -> bytes:
+    """A member's ustar header; those of most members differ in name and size alone."""
+    slash = "/" if item.kind == "dir" and not item.name.endswith("/") else ""
+    name = (item.name + slash).encode("utf-8", "surrogateescape")
+    if not name.isascii() or len(name) > _NAME or item.size >= _MOST:
+        return _any_header(item)
+    blank = _any_header_of(item.kind)
+    head = name.ljust(_NAME, b"\x00") + blank[_NAME:124] + b"%011o\x00" % item.size + blank[136:148]
+    return head + b"%06o\x00 " % (sum(head) + 8 * ord(" ") + sum(blank[156:])) + blank[156:]
+
+
+@cache
+def _any_header_of(kind: Literal["file", "dir"]) -> bytes:
+    return _any_header(Item("any", 0, kind))
+
+
+def _any_header(item: Item) -> bytes:
     info = tarfile.TarInfo(item.name)
     info.size, info.mtime, info.mode = item.size, MTIME, 0o644
     if item.kind == "dir":

@@ -154,3 +154,26 @@ def test_a_record_without_end_does_not_fill_the_memory() -> None:
         for _ in range(2000):
             editor.feed(b"<c>" + b"a" * 60_000 + b"</c>")
     assert caught.value.code == "hostile_xml"
+
+
+class OnlyTheFirst(Without):
+    """Asks nothing about what is in a record that is not the first."""
+
+    def enter(self, path: list[Element], element: Element) -> Verdict:
+        if "id" in element.attributes and len(path) == 1:
+            return Verdict.PASS if element.attributes["id"] == "1" else Verdict.KEEP
+        return Verdict.PASS
+
+
+@pytest.mark.parametrize("step", [1, 7, 10**6])
+def test_of_what_is_kept_nothing_is_asked_and_what_follows_is_changed_again(step: int) -> None:
+    record = '<rec id="{}"><b>x</b><in><rec id="1"><b>y</b></rec></in> z</rec>\n'
+    xml = f"<all>{record.format(1)}{record.format(2)}<rec id='3'/><b>last</b></all>"
+    changed = record.format(1).replace("x", "xx").replace("y", "yy")
+    after = f"<all>{changed}{record.format(2)}<rec id='3'/><b>lastlast</b></all>"
+    assert edited(xml.encode(), OnlyTheFirst(), step).decode() == after
+
+
+def test_what_is_kept_may_not_be_nested_too_deeply() -> None:
+    with pytest.raises(Refused, match="nested more than"):
+        edited(b"<all><rec id='2'>" + b"<a>" * 200, OnlyTheFirst())

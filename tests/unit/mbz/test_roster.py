@@ -91,9 +91,19 @@ def test_what_moodle_writes_is_read_by_whole_blocks() -> None:
         "<users><user id=\"1\" contextid=\"2\"><username>a</email></user></users>",
         "<!DOCTYPE users [<!ENTITY a 'b'>]><users></users>",
         "<users>" + "<a>" * 3000,
+        f"<users><user id=\"1\"><username>a</username>{'<a>' * 127}{'</a>' * 127}</user></users>",
     ],
 )
 @pytest.mark.parametrize("step", [7, 100_000])
 def test_what_is_broken_or_hostile_is_refused(xml: str, step: int) -> None:
     with pytest.raises(Refused):
         fast((HEAD + xml).encode(), step)
+
+
+def test_as_deep_as_a_reader_takes_is_not_too_deep() -> None:
+    many = "<preferences>" + "<p><name>a</name></p>" * 100 + "</preferences>"
+    deep = "<a>" * 126 + "</a>" * 126
+    xml = f'{HEAD}<users><user id="1">{many}</user><user id="2"><username>b</username>{deep}</user></users>'
+    roster = Roster("users.xml", FIELDS)
+    assert roster.feed(xml.encode()) + roster.close() == [{"id": "1"}, {"id": "2", "username": "b"}]
+    assert roster._slow is None
