@@ -20,7 +20,8 @@ final class moodlectl_known {
 
     /**
      * The same for questions of another shape, word by word: which kind of thing they are about, the table, the columns that
-     * say whose a row is, the parameters that are those, and what else all such rows have in common.
+     * say whose a row is, the parameters that are those, what else all such rows have in common, and which parameters say so
+     * where the question itself does not.
      * (backup/moodle2/backup_stepslib.php, lib/grade/grade_object.php, backup_structure_dbops::annotate_files; 4.5 and 5.1)
      */
     const QUESTIONS = [
@@ -36,7 +37,7 @@ final class moodlectl_known {
         'SELECT * FROM {event} WHERE instance = :instance AND type <> :type AND modulename = :modulename AND courseid = :courseid'
             => ['activities', 'event', ['modulename', 'instance'], ['modulename', 'instance'], []],
         'SELECT * FROM {grade_items} WHERE itemtype = ? AND itemmodule = ? AND iteminstance = ? AND courseid = ?'
-            => ['activities', 'grade_items', ['itemmodule', 'iteminstance'], [1, 2], ['itemtype' => 'mod']],
+            => ['activities', 'grade_items', ['itemmodule', 'iteminstance'], [1, 2], ['itemtype' => 'mod'], [0 => 'mod']],
         'SELECT id FROM {files} WHERE contextid = ? AND component = ? AND filearea = ?'
             => ['contexts', 'files', ['contextid', 'component', 'filearea'], [0, 1, 2], []],
         'SELECT id FROM {files} WHERE contextid = ? AND component = ? AND filearea = ? AND itemid = ?'
@@ -215,7 +216,7 @@ final class moodlectl_known {
     /** Whether nothing that a question can be about has rows there; false as well where it is about another course's. */
     private function none_there(array $about, array $params) {
         list($things, $table, $columns, $at, $alike) = $about;
-        if (!$this->courseid) {
+        if (!$this->courseid || (isset($about[5]) && array_intersect_key($params, $about[5]) !== $about[5])) {
             return false;
         }
         $params = is_int($at[0]) ? array_values($params) : $params;
@@ -413,22 +414,18 @@ function moodlectl_database_classes() {
         public function __construct() {
         }
 
-        #[\ReturnTypeWillChange]
-        public function current() {
+        public function current(): stdClass {
             return new stdClass();
         }
 
-        #[\ReturnTypeWillChange]
-        public function key() {
+        public function key(): bool {
             return false;
         }
 
-        #[\ReturnTypeWillChange]
-        public function next() {
+        public function next(): void {
         }
 
-        #[\ReturnTypeWillChange]
-        public function valid() {
+        public function valid(): bool {
             return false;
         }
 

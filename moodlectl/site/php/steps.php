@@ -198,14 +198,20 @@ function moodlectl_class_of_grades() {
     }
 }
 
-/** Steps that have Moodle look for files only where there may be some. */
-trait moodlectl_files_where_there_are {
-    public function add_related_files($component, $filearea, $mappingitemname, $filesctxid = null, $olditemid = null) {
-        global $DB;
-        $contextid = $filesctxid === null ? $this->task->get_old_contextid() : $filesctxid;
-        // A context that is not mapped is an error, which Moodle is to find.
-        if ($DB->moodlectl_known->may_have_files($contextid, $component, $filearea) || !$this->get_mappingid('context', $contextid)) {
-            parent::add_related_files($component, $filearea, $mappingitemname, $filesctxid, $olditemid);
+/** Declares what makes steps of a restore have Moodle look for files only where there may be some. */
+function moodlectl_trait_of_files() {
+    if (trait_exists('moodlectl_files_where_there_are', false)) {
+        return;
+    }
+    /** Steps that have Moodle look for files only where there may be some. */
+    trait moodlectl_files_where_there_are {
+        public function add_related_files($component, $filearea, $mappingitemname, $filesctxid = null, $olditemid = null) {
+            global $DB;
+            $contextid = $filesctxid === null ? $this->task->get_old_contextid() : $filesctxid;
+            // A context that is not mapped is an error, which Moodle is to find.
+            if ($DB->moodlectl_known->may_have_files($contextid, $component, $filearea) || !$this->get_mappingid('context', $contextid)) {
+                parent::add_related_files($component, $filearea, $mappingitemname, $filesctxid, $olditemid);
+            }
         }
     }
 }
@@ -218,6 +224,7 @@ function moodlectl_step_with_files(restore_structure_step $step) {
         return $step;
     }
     $name = 'moodlectl_files_' . str_replace('\\', '_', $class->getName());
+    moodlectl_trait_of_files();
     if (!class_exists($name, false)) {
         eval("class $name extends \\{$class->getName()} { use moodlectl_files_where_there_are; }");
     }
