@@ -38,8 +38,9 @@ class SiteConfig:
     ``via`` are the hops, outermost first; ``token`` says where the token comes from, never the token itself;
     ``acting`` is the username of the key ``as``; ``timeout`` is seconds without an answer. ``moodle_dir``,
     ``php`` and ``exchange_dir`` are paths on the site's host, the other paths are on this machine. With
-    ``plain_database`` deeds leave the settings of their database session, the questions they ask it, the steps of Moodle's
-    plans and the place for temporary files as the site has them; without ``code_cache`` no compiled code of Moodle is kept in its local cache.
+    ``plain_database`` deeds leave the settings of their database session, the questions they ask it, the steps of
+    Moodle's plans and the place for temporary files as the site has them; without ``code_cache`` no compiled code of
+    Moodle is kept in its local cache.
     ``limits`` are for batches; ``guards`` says of each guard on a course that is restored into whether it stops, warns
     or is ignored.
     """
