@@ -59,6 +59,7 @@ final class moodlectl_known {
     /** The one question among them that has another table in it, an activity's own (get_coursemodule_from_id). */
     const OF_ACTIVITY = 'SELECT cm.*, m.name, md.name AS modname FROM {course_modules} cm JOIN ';
 
+    const MOST_IDS = 100000; // Of one name; of more any may be there.
     const MOST_ANSWERS = 4096;
     const LARGEST_ANSWER = 16384;
 
@@ -316,9 +317,11 @@ final class moodlectl_known {
             $this->ids = false;
         } else if (isset($row['itemname'])) {
             $name = strtolower($row['itemname']);
-            if (!isset($row['itemid']) || !is_numeric($row['itemid'])) {
+            $ids = isset($this->ids[$name]) ? $this->ids[$name] : [];
+            if ($ids === true || !isset($row['itemid']) || !is_numeric($row['itemid']) || count($ids) >= self::MOST_IDS) {
                 $this->ids[$name] = true;
-            } else if (!isset($this->ids[$name]) || $this->ids[$name] !== true) {
+            } else {
+                unset($ids); // Or the whole would be copied for one more.
                 $this->ids[$name][(int)$row['itemid']] = true;
             }
         }

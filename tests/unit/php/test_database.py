@@ -172,6 +172,14 @@ def test_settings_of_the_session_and_changes_of_an_ids_other_fields_leave_ids_kn
     assert answers[-1] is True
 
 
+def test_of_very_many_ids_none_is_kept() -> None:
+    written = [["writes", "backup_ids_temp", {"itemname": "step", "itemid": number}] for number in range(100_001)]
+    answers, _ = told(
+        *written, ["has_none", IDS, ["b", "step", 200_000]], ["has_none", IDS, ["b", "user", 200_000]]
+    )
+    assert answers[-2:] == [False, True]
+
+
 def test_areas_without_files_are_known() -> None:
     answers, _ = told(
         ["may_have_files", 7, "mod_page", "content"],
