@@ -237,6 +237,7 @@ final class moodlectl_known {
         }
         $place = $table . ' ' . implode(' ', $columns);
         if (!isset($this->having[$place])) {
+            $this->having[$place] = false; // While it is asked for; the question may look like the one that is to be answered.
             $this->having[$place] = $this->ask_having($things, $table, $columns, $alike);
         }
         return $this->having[$place] !== false && !isset($this->having[$place][implode(' ', $asked)]);
