@@ -105,7 +105,7 @@ final class moodlectl_known {
         if (!$this->kind($sql)['kept']) {
             return null;
         }
-        $key = $sql . json_encode($params);
+        $key = $sql . serialize($params);
         return isset($this->answers[$key]) ? unserialize($this->answers[$key]) : null;
     }
 
@@ -118,7 +118,7 @@ final class moodlectl_known {
         if (count($this->answers) >= self::MOST_ANSWERS) {
             $this->answers = [];
         }
-        $this->answers[$sql . json_encode($params)] = $kept;
+        $this->answers[$sql . serialize($params)] = $kept;
         $this->rested += array_flip($kind['tables']);
     }
 
@@ -513,59 +513,64 @@ function moodlectl_database_classes() {
             use moodlectl_database;
 
             /** From so many times on a question is prepared; and planned anew after so many, since tables grow meanwhile. */
-        const TIMES = 3;
-        const ANEW = 100;
-        const MOST = 300;
+            const TIMES = 3;
+            const ANEW = 100;
+            const MOST = 300;
 
-        /** @var array question => how often it was asked since it was planned, and the name it is prepared by or null */
-        private $moodlectl_asked = [];
-        /** @var array question => its columns of bytes */
-        private $moodlectl_bytes = [];
-        /** @var int how many were prepared */
-        private $moodlectl_prepared = 0;
+            /** @var array question => how often it was asked since it was planned, and the name it is prepared by or null */
+            private $moodlectl_asked = [];
+            /** @var array question => its columns of bytes */
+            private $moodlectl_bytes = [];
+            /** @var int how many were prepared */
+            private $moodlectl_prepared = 0;
 
-        private function moodlectl_ask($sql, ?array $params, $type) {
-            $this->query_start($sql, $params, $type);
-            $result = $this->moodlectl_result($sql, (array)$params);
-            $this->query_end($result);
-            return $result;
-        }
+            private function moodlectl_ask($sql, ?array $params, $type) {
+                $this->query_start($sql, $params, $type);
+                $result = $this->moodlectl_result($sql, (array)$params);
+                $this->query_end($result);
+                return $result;
+            }
 
-        private function moodlectl_result($sql, array $params) {
-            if (!isset($this->moodlectl_asked[$sql])) {
-                if (count($this->moodlectl_asked) > 10 * self::MOST) {
-                    $this->moodlectl_asked = array_filter($this->moodlectl_asked, 'end');
+            private function moodlectl_result($sql, array $params) {
+                if (!isset($this->moodlectl_asked[$sql])) {
+                    if (count($this->moodlectl_asked) > 10 * self::MOST) {
+                        $this->moodlectl_asked = array_filter($this->moodlectl_asked, function($asked) {
+                            return $asked[1] !== null;
+                        });
+                    }
+                    $this->moodlectl_asked[$sql] = [0, null];
                 }
-                $this->moodlectl_asked[$sql] = [0, null];
+                list($times, $name) = $this->moodlectl_asked[$sql];
+                if ($times >= ($name === null ? self::TIMES : self::ANEW) && strlen($sql) < 8192) {
+                    $times = 0;
+                    $name = $this->moodlectl_prepare($sql, $name);
+                    if ($name === false) {
+                        unset($this->moodlectl_asked[$sql]);
+                        return false; // The database says why, as of a question that failed.
+                    }
+                }
+                $this->moodlectl_asked[$sql] = [$times + 1, $name];
+                return $name === null ? pg_query_params($this->pgsql, $sql, $params) : pg_execute($this->pgsql, $name, $params);
             }
-            list($times, $name) = $this->moodlectl_asked[$sql];
-            if ($times >= ($name === null ? self::TIMES : self::ANEW) && strlen($sql) < 8192) {
-                $name = $this->moodlectl_prepare($sql, $name);
-                $times = 0;
+
+            /** The name by which a question is prepared from now on; null where it is not, false where it cannot be. */
+            private function moodlectl_prepare($sql, $name) {
+                if ($name !== null) {
+                    pg_query($this->pgsql, "DEALLOCATE $name");
+                } else if ($this->moodlectl_prepared >= self::MOST) {
+                    return null;
+                } else {
+                    $name = 'moodlectl_' . ++$this->moodlectl_prepared;
+                }
+                return pg_prepare($this->pgsql, $name, $sql) ? $name : false;
             }
-            $this->moodlectl_asked[$sql] = [$times + 1, $name];
-            return $name === null ? pg_query_params($this->pgsql, $sql, $params) : pg_execute($this->pgsql, $name, $params);
-        }
 
-        /** The name by which a question is prepared from now on; null where it is not. */
-        private function moodlectl_prepare($sql, $name) {
-            if ($name !== null) {
-                pg_query($this->pgsql, "DEALLOCATE $name");
-            } else if ($this->moodlectl_prepared >= self::MOST) {
-                return null;
-            } else {
-                $name = 'moodlectl_' . ++$this->moodlectl_prepared;
+            /** Plans made before it need not fit any more. */
+            private function moodlectl_structure_changes() {
+                $this->moodlectl_asked = $this->moodlectl_bytes = [];
             }
-            pg_prepare($this->pgsql, $name, $sql); // If it cannot be, asking it says why.
-            return $name;
-        }
 
-        /** Plans made before it need not fit any more. */
-        private function moodlectl_structure_changes() {
-            $this->moodlectl_asked = $this->moodlectl_bytes = [];
-        }
-
-        /** SQL with its limits, as Moodle puts them. */
+            /** SQL with its limits, as Moodle puts them. */
             private function moodlectl_limited($sql, $limitfrom, $limitnum) {
                 list($limitfrom, $limitnum) = $this->normalise_limit_from_num($limitfrom, $limitnum);
                 return $sql . ($limitnum ? " LIMIT $limitnum" : '') . ($limitfrom ? " OFFSET $limitfrom" : '');

@@ -172,7 +172,8 @@ function moodlectl_steps_of_restore($plan) {
         $classes['restore_activity_grades_structure_step'] = 'moodlectl_activity_grades_step';
     }
     $files = !moodlectl_spent::$plain && isset($DB->moodlectl_known) && moodlectl_code_is([
-        ['restore_structure_step', 'add_related_files', 'b280c756d949a28ceb03a91b6e7ef482'], ['restore_dbops', 'send_files_to_pool', '43401e44bc68cd7ebd0f8c96851051a5']]);
+        ['restore_structure_step', 'add_related_files', 'b280c756d949a28ceb03a91b6e7ef482'],
+        ['restore_dbops', 'send_files_to_pool', '43401e44bc68cd7ebd0f8c96851051a5']]);
     moodlectl_steps::replace($plan, $classes, $files);
 }
 

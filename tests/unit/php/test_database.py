@@ -208,6 +208,12 @@ def test_answers_are_kept_until_one_of_their_tables_is_written_to() -> None:
     assert answers == [None, None, row, None, None, row, None, None]
 
 
+def test_answers_to_other_words_are_other_answers() -> None:
+    row = {"1": {"id": 1}}
+    answers, _ = told(["keep", MODULE, ["page"], row], ["answer", MODULE, ["quiz"]], ["answer", MODULE, [None]])
+    assert answers == [None, None, None]
+
+
 def test_a_restore_keeps_only_what_no_course_changes() -> None:
     row = {"1": {"id": 1}}
     calls = [["keep", MODULE, ["page"], row], ["answer", MODULE, ["page"]]]
